@@ -1,0 +1,1 @@
+"""Analyses: one file a research question, composed from the core."""

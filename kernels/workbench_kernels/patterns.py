@@ -1,0 +1,83 @@
+"""The attention pattern of chosen queries, as edited: the piece that every O(N) computation is made of."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from workbench_kernels.types import AttentionSpec, HeadEdits
+
+
+def block(start: int, stop: int, device: torch.device) -> Int[Tensor, "1 q"]:
+    """The queries start…stop as indices."""
+    return torch.arange(start, stop, device=device)[None]
+
+
+def visible(
+    spec: AttentionSpec, edits: HeadEdits | None, batch: int, queries: Int[Tensor, "#b q"], keys: slice
+) -> Bool[Tensor, "#b #h q k"]:
+    """Which keys each head sees: the model's mask and the heads' own windows."""
+    mask = spec.visible(queries, keys, batch)
+    if edits is None or edits.window is None:
+        return mask
+    q = queries[:, None, :, None] + spec.q_offset
+    k = torch.arange(keys.start, keys.stop, device=queries.device) + spec.kv_offset
+    first = spec.first_valid(batch, queries.device)[:, None, None, None]
+    window = edits.window[:, :, None, None]
+    near = (q - k < window) | (k < first + edits.sink) | (window == 0)
+    return mask & (near | ~_edited(edits, queries))
+
+
+def _edited(edits: HeadEdits, queries: Int[Tensor, "#b q"]) -> Bool[Tensor, "#b 1 q 1"]:
+    """Which of the chosen queries the edits hold in."""
+    if edits.queries is None:
+        return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=queries.device)
+    rows = max(edits.queries.shape[0], queries.shape[0])
+    flags, index = edits.queries.expand(rows, -1), queries.expand(rows, -1)
+    return flags.gather(1, index)[:, None, :, None]
+
+
+def scores(q: Float[Tensor, "b h q d"], k: Float[Tensor, "b g k d"], spec: AttentionSpec) -> Float[Tensor, "b h q k"]:
+    """Scaled, soft-capped scores in at least float32, before any mask."""
+    b, h, n, d = q.shape
+    g = k.shape[1]
+    s = torch.matmul(q.reshape(b, g, h // g * n, d), k.mT).reshape(b, h, n, k.shape[2])
+    s = s.to(torch.promote_types(s.dtype, torch.float32)) * spec.scale
+    return s if spec.softcap is None else torch.tanh(s / spec.softcap) * spec.softcap
+
+
+def pattern(
+    q: Float[Tensor, "b h q d"],
+    k: Float[Tensor, "b g k d"],
+    spec: AttentionSpec,
+    edits: HeadEdits | None,
+    queries: Int[Tensor, "#b q"],
+    keys: slice,
+) -> tuple[Float[Tensor, "b h q k"], Float[Tensor, "b h q"]]:
+    """Pattern and log-sum-exp of chosen queries (already cut out of q) over a slice of keys (cut out of k).
+
+    Rows that see no key are zero, with a log-sum-exp of minus infinity. A learned sink takes its share of the row.
+    """
+    mask = visible(spec, edits, q.shape[0], queries, keys)
+    s = scores(q, k, spec).masked_fill(~mask, float("-inf"))
+    lse = s.logsumexp(-1)
+    if spec.sink_logits is not None:
+        lse = torch.logaddexp(lse, spec.sink_logits.to(lse.dtype)[None, :, None].expand_as(lse))
+    p = (s - lse[..., None].masked_fill(lse[..., None] == float("-inf"), 0.0)).exp()
+    if edits is not None and edits.uniform is not None:
+        even = mask.to(p.dtype) / mask.sum(-1, keepdim=True).clamp_min(1)
+        p = torch.where(edits.uniform[:, :, None, None] & _edited(edits, queries), even, p)
+    return p, lse
+
+
+def finish(z: Float[Tensor, "b h q d"], edits: HeadEdits | None) -> Float[Tensor, "b h q d"]:
+    """Output gain, then output replacement, in the queries that the edits hold in."""
+    if edits is None:
+        return z
+    rows = _edited(edits, block(0, z.shape[2], z.device))
+    if edits.gain is not None:
+        z = torch.where(rows, z * edits.gain.to(z.dtype)[:, :, None, None], z)
+    if edits.replace is not None and edits.replacement is not None:
+        z = torch.where(edits.replace[:, :, None, None] & rows, edits.replacement.to(z.dtype), z)
+    return z

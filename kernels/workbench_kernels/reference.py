@@ -1,0 +1,123 @@
+"""The truth: the whole N×N pattern in float64, slow on purpose. Every backend is compared with it."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench_kernels.types import AttentionSpec, HeadEdits, Reductions, Statistics
+
+
+def full_pattern(
+    q: Float[Tensor, "b h q d"], k: Float[Tensor, "b g k d"], spec: AttentionSpec, edits: HeadEdits | None = None
+) -> tuple[Float[Tensor, "b h q k"], Float[Tensor, "b h q"]]:
+    """Pattern and log-sum-exp, written row by row from the definitions and sharing no code with the backends."""
+    b, h, n, _ = q.shape
+    m, group = k.shape[2], h // k.shape[1]
+    p = torch.zeros(b, h, n, m, dtype=torch.float64)
+    lse = torch.full((b, h, n), float("-inf"), dtype=torch.float64)
+    for bi in range(b):
+        valid = [True] * m if spec.padding is None else spec.padding[bi].tolist()
+        first = int(spec.first_valid(b, q.device)[bi])
+        for hi in range(h):
+            kv = k[bi, hi // group].double()
+            for qi in range(n):
+                row = _Row(spec, edits, bi, hi, qi, first)
+                seen = [j for j in range(m) if valid[j] and row.sees(j)]
+                s = (kv[seen] @ q[bi, hi, qi].double()) * spec.scale
+                if spec.softcap is not None:
+                    s = spec.softcap * torch.tanh(s / spec.softcap)
+                total = s if spec.sink_logits is None else torch.cat([s, spec.sink_logits[hi : hi + 1].double()])
+                if not len(total):
+                    continue
+                lse[bi, hi, qi] = total.logsumexp(0)
+                weights = (s - lse[bi, hi, qi]).exp()
+                p[bi, hi, qi, seen] = torch.ones_like(weights) / max(1, len(seen)) if row.uniform else weights
+    return p, lse
+
+
+def _at(parameter: Tensor, batch: int) -> Tensor:
+    return parameter[batch if len(parameter) > 1 else 0]
+
+
+class _Row:
+    """One query of one head: what it sees and which edits hold."""
+
+    def __init__(
+        self, spec: AttentionSpec, edits: HeadEdits | None, batch: int, head: int, query: int, first: int
+    ) -> None:
+        self.spec, self.batch, self.position, self.first = spec, batch, query + spec.q_offset, first
+        self.window, self.sink, self.uniform = 0, 0, False
+        if edits is None or (edits.queries is not None and not _at(edits.queries, batch)[query]):
+            return
+        if edits.window is not None:
+            self.window, self.sink = int(_at(edits.window, batch)[head]), edits.sink
+        if edits.uniform is not None:
+            self.uniform = bool(_at(edits.uniform, batch)[head])
+
+    def sees(self, key: int) -> bool:
+        position, spec = key + self.spec.kv_offset, self.spec
+        if spec.allowed is None:
+            seen = position <= self.position
+        else:
+            index = [torch.tensor(x) for x in (self.batch, 0, self.position, position)]
+            seen = bool(spec.allowed(*index))
+        if self.window:
+            seen = seen and (self.position - position < self.window or position < self.first + self.sink)
+        return seen
+
+
+def attend(
+    q: Float[Tensor, "b h q d"],
+    k: Float[Tensor, "b g k d"],
+    v: Float[Tensor, "b g k d"],
+    spec: AttentionSpec,
+    edits: HeadEdits | None = None,
+    reductions: Reductions | None = None,
+) -> tuple[Float[Tensor, "b h q d"], Statistics]:
+    """Output and statistics in float64."""
+    b, h, n, _ = q.shape
+    p, lse = full_pattern(q, k, spec, edits)
+    z = p @ v.double().repeat_interleave(h // v.shape[1], 1)
+    for bi in range(b):
+        for qi in range(n):
+            if edits is None or (edits.queries is not None and not edits.queries.expand(b, -1)[bi, qi]):
+                continue
+            if edits.gain is not None:
+                z[bi, :, qi] *= edits.gain.expand(b, -1)[bi, :, None].double()
+            if edits.replace is not None and edits.replacement is not None:
+                take = edits.replace.expand(b, -1)[bi]
+                z[bi, take, qi] = edits.replacement.expand(b, -1, n, -1)[bi, take, qi].double()
+    return z, _statistics(p, lse, spec, reductions or Reductions())
+
+
+def _statistics(p: Tensor, lse: Tensor, spec: AttentionSpec, want: Reductions) -> Statistics:
+    out = Statistics(lse=lse if want.lse else None)
+    b, h, n, m = p.shape
+    if want.received:
+        out.received = torch.zeros(b, h, m, dtype=torch.float64)
+        for bi in range(b):
+            for j in range(m):
+                rows = [i for i in range(n) if _sees(spec, bi, i, j) and _valid_query(spec, bi, i)]
+                if rows:
+                    out.received[bi, :, j] = p[bi, :, rows, j].mean(-1)
+    if want.rows is not None:
+        chosen = torch.stack([p[bi][:, want.rows[bi]] for bi in range(b)])
+        if want.top_k:
+            out.top_values, out.top_indices = chosen.topk(min(want.top_k, m), -1)
+        if want.spans is not None:
+            mass = [[chosen[bi, :, :, s:e].sum(-1) for s, e in want.spans[bi].tolist()] for bi in range(b)]
+            out.mass = torch.stack([torch.stack(row, -1) for row in mass])
+    return out
+
+
+def _sees(spec: AttentionSpec, batch: int, query: int, key: int) -> bool:
+    valid = spec.padding is None or bool(spec.padding[batch, key])
+    return valid and _Row(spec, None, batch, 0, query, 0).sees(key)
+
+
+def _valid_query(spec: AttentionSpec, batch: int, query: int) -> bool:
+    """A query whose own key is here and padding is no query of the text."""
+    own = query + spec.q_offset - spec.kv_offset
+    return spec.padding is None or not 0 <= own < spec.padding.shape[1] or bool(spec.padding[batch, own])

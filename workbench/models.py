@@ -1,0 +1,273 @@
+"""Loading models: bundled names, local Hugging Face folders, hub ids, live bridges."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from workbench_kernels import Reductions, Statistics
+
+from workbench.errors import ModelError, Unsupported
+from workbench.reference_models import catalogue
+from workbench.seam import CompactMask, Plan, Seam
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+HUB_PATIENCE = 4.0
+"""Seconds until an unreachable hub is said to be one."""
+
+
+@dataclass
+class Forward:
+    """What one forward gave."""
+
+    logits: Float[Tensor, "b kept vocabulary"]
+    statistics: dict[int, Statistics]
+    cache: Any = None
+
+
+class Model:
+    """A TransformerBridge whose attention runs through the seam."""
+
+    def __init__(self, bridge: Any, name: str, label: str = "") -> None:
+        self.bridge, self.name, self.label = bridge, name, label or name
+        self.tokenizer = bridge.tokenizer
+        self.seam = Seam(bridge)
+        self.edits: list[Any] = []  # active interventions, outermost first
+        config = bridge.original_model.config
+        self.config = getattr(config, "text_config", config)
+        self.n_layers, self.n_heads = int(bridge.cfg.n_layers), int(bridge.cfg.n_heads)
+        self.n_kv_heads = int(getattr(bridge.cfg, "n_key_value_heads", None) or self.n_heads)
+        self.context = int(getattr(self.config, "max_position_embeddings", 0) or bridge.cfg.n_ctx)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.bridge.original_model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of its weights."""
+        return next(self.bridge.original_model.parameters()).dtype
+
+    def __call__(
+        self, tokens: Int[Tensor, "b n"], attention_mask: Bool[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b n vocabulary"]:
+        """Logits, with the active interventions in force."""
+        return self.forward(tokens, attention_mask).logits
+
+    def forward(
+        self,
+        tokens: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        edits: Any = None,
+        reductions: Callable[[int, CompactMask], Reductions | None] | None = None,
+        decode_from: Sequence[int] | None = None,
+        cache: Any = None,
+        use_cache: bool = False,
+        keep: slice | None = None,
+        from_layer: int | None = None,
+    ) -> Forward:
+        """One forward through the seam.
+
+        edits: one intervention, or a list with one per batch row, on top of the active ones. reductions: what to
+        collect per layer. keep: positions whose logits are wanted. from_layer: `tokens` is the residual stream
+        entering that layer, [b, n, d]. cache: a Hugging Face cache of the tokens before these.
+        """
+        from workbench.interventions import compile_edits
+
+        past = cache.get_seq_length() if cache is not None else 0
+        phase = decode_from or [past + tokens.shape[1] - 1]
+        compiled = compile_edits(self, [*self.edits, *([edits] if edits is not None else [])], tokens.shape[0], phase)
+        plan = Plan(edits=compiled, reductions=reductions)
+        extra: dict[str, Any] = {"use_cache": use_cache or cache is not None}
+        if cache is not None:
+            extra["past_key_values"] = cache
+        if keep is not None:
+            extra["logits_to_keep"] = torch.arange(keep.start, keep.stop, device=tokens.device)
+        if attention_mask is not None:
+            extra["attention_mask"] = attention_mask.to(tokens.device).long()
+        skip = contextlib.nullcontext()
+        if from_layer is not None:
+            extra["start_at_layer"], skip = from_layer, self.seam.skipping(from_layer)
+            if attention_mask is not None:
+                extra["position_ids"] = (extra["attention_mask"].cumsum(-1) - 1).clamp_min(0)
+        with self.seam.on(plan), skip:
+            out = self.bridge(tokens, return_type="logits_and_cache", **extra)
+        return Forward(out[0], {i: s[-1] for i, s in plan.found.items()}, out[1])
+
+    def forward_from(
+        self, layer: int, resid_pre: Float[Tensor, "b n d"], attention_mask: Tensor | None = None, **options: Any
+    ) -> Forward:
+        """Resume above `layer` from the residual stream that enters it; the layers below are not computed."""
+        return self.forward(resid_pre, attention_mask, from_layer=layer, **options)
+
+    def resid_pre(self, layer: int, tokens: Tensor, attention_mask: Tensor | None = None) -> Float[Tensor, "b n d"]:
+        """The residual stream that enters a layer, [batch, seq, d_model]."""
+        extra = {} if attention_mask is None else {"attention_mask": attention_mask.long()}
+        with self.seam.on(Plan()):
+            return self.bridge(tokens, stop_at_layer=layer, **extra)
+
+    @torch.no_grad()
+    def generate(
+        self, prompt: str | Tensor, max_new_tokens: int = 50, stop: Sequence[int] | None = None, edits: Any = None
+    ) -> Tensor:
+        """Greedy continuation: the new token ids, [batch, ≤ max_new_tokens]; rows are padded after their stop token."""
+        tokens = self.tokens(prompt) if isinstance(prompt, str) else prompt
+        ends = set(self.stop_tokens if stop is None else stop)
+        start, cache, out = [tokens.shape[1] - 1], None, []
+        done = torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)
+        for _ in range(max_new_tokens):
+            length = slice(tokens.shape[1] - 1, tokens.shape[1])
+            step = self.forward(tokens, edits=edits, decode_from=start, cache=cache, use_cache=True, keep=length)
+            cache = step.cache
+            new = step.logits[:, -1].argmax(-1)
+            new = torch.where(done, torch.full_like(new, next(iter(sorted(ends)), 0)), new)
+            out.append(new)
+            done |= torch.tensor([int(t) in ends for t in new], device=new.device)
+            tokens = new[:, None]
+            if bool(done.all()):
+                break
+        return torch.stack(out, 1)
+
+    @property
+    def stop_tokens(self) -> list[int]:
+        """Ids that end a text."""
+        ends = getattr(self.bridge.original_model.generation_config, "eos_token_id", None)
+        ends = self.tokenizer.eos_token_id if ends is None else ends
+        return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+    def tokens(self, text: str) -> Int[Tensor, "1 n"]:
+        """Ids of a text, with the BOS token exactly once."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        bos = self.tokenizer.bos_token_id
+        return torch.tensor([ids if bos is None or ids[:1] == [bos] else [bos, *ids]], device=self.device)
+
+    def identity(self) -> tuple[str, str]:
+        """Hash of the config, and a fingerprint of the weights (name, shape, dtype, 64 strided values of each)."""
+        config = {k: v for k, v in self.config.to_dict().items() if not k.startswith("_")}
+        text = json.dumps(config, sort_keys=True, default=str)
+        weights = hashlib.sha256()
+        for name, p in sorted(self.bridge.original_model.named_parameters()):
+            flat = p.detach().flatten()
+            sample = flat[:: max(1, len(flat) // 64)][:64].float().cpu().numpy()
+            weights.update(f"{name} {tuple(p.shape)}".encode() + sample.tobytes())
+        return hashlib.sha256(text.encode()).hexdigest()[:16], weights.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def intervene(model: Model, edits: Any) -> Iterator[None]:
+    """Inside, every call and `generate` of the model runs with these edits: one intervention, or a list, one a row."""
+    model.edits.append(edits)
+    try:
+        yield
+    finally:
+        model.edits.pop()
+
+
+def load(
+    source: str | Path | Any,
+    dtype: str | torch.dtype = "float32",
+    device: str | None = None,
+    trust_remote_code: bool = False,
+) -> Model:
+    """A model by bundled name, local folder, hub id, or a live TransformerBridge.
+
+    Raises ModelError, in one line with the remedy, for what cannot be loaded.
+    """
+    if isinstance(source, Model):
+        return source
+    if not isinstance(source, str | Path):
+        if not hasattr(source, "blocks") or not hasattr(source, "hook_dict"):
+            raise ModelError(f"{type(source).__name__} is no model: give a name, a folder or a TransformerBridge")
+        return Model(source, getattr(source.cfg, "model_name", "bridge"))
+    if isinstance(dtype, str):
+        if dtype not in DTYPES:
+            raise ModelError(f"dtype={dtype} is not known: use one of {', '.join(DTYPES)}")
+        dtype = DTYPES[dtype]
+    place, name, label = _locate(str(source), trust_remote_code)
+    return Model(_boot(place, dtype, device, trust_remote_code), name, label)
+
+
+def _locate(source: str, trust_remote_code: bool) -> tuple[str, str, str]:
+    if source in catalogue.BUNDLED:
+        folder = catalogue.folder(source)
+        _check_folder(folder, trust_remote_code)
+        return str(folder), source, catalogue.BUNDLED[source].label
+    if Path(source).is_dir():
+        _check_folder(Path(source), trust_remote_code)
+        return source, Path(source).resolve().name, source
+    if "/" not in source or source.startswith((".", "/", "~")) or source.count("/") > 1:
+        catalogue.folder(source)  # raises with the nearest bundled name
+    _check_hub(source)
+    return source, source.replace("/", "--"), source
+
+
+def _check_folder(folder: Path, trust_remote_code: bool) -> None:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{folder}: no config.json; a model folder holds config.json, *.safetensors and a tokenizer")
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise ModelError(f"{path}: not JSON ({error})") from None
+    if not any(folder.glob("*.safetensors")):
+        pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
+        what = f"only pickled weights ({pickled[0].name}), which are not loaded" if pickled else "no weights"
+        raise ModelError(f"{folder}: {what}; save the model with save_pretrained(..., safe_serialization=True)")
+    if "auto_map" in config and not trust_remote_code:
+        raise ModelError(f"{folder}: needs code of its own; trust_remote_code=true runs it, if you trust it")
+    kinds = config.get("architectures") or []
+    if kinds and not any(k.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for k in kinds):
+        raise ModelError(f"{folder}: {kinds[0]} is not a decoder; heads are scanned in decoder language models")
+
+
+def _check_hub(source: str) -> None:
+    """Fail fast and in one line where the hub cannot be reached and nothing is cached."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(source, "config.json"), str):
+        return
+    remedy = "download it elsewhere and give the folder, or use a bundled model (workbench models)"
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        raise ModelError(f"{source}: not in the cache, and HF_HUB_OFFLINE=1; {remedy}")
+    end = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    try:
+        urllib.request.urlopen(f"{end}/{source}/resolve/main/config.json", timeout=HUB_PATIENCE).close()
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            raise ModelError(f"{source}: the hub wants a login (hf auth login), or has no such model") from None
+        if error.code == 404:
+            raise ModelError(f"{source}: the hub has no such model{catalogue.nearest(source)}") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{source}: the hub cannot be reached ({error}); {remedy}") from None
+
+
+def _boot(place: str, dtype: torch.dtype, device: str | None, trust_remote_code: bool) -> Any:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    try:
+        bridge = TransformerBridge.boot_transformers(  # type: ignore[attr-defined]
+            place, dtype=dtype, device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            trust_remote_code=trust_remote_code,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{place}: cannot be loaded: {reason}") from error
+    if not hasattr(bridge, "blocks"):
+        raise Unsupported(f"{place}: this architecture has no stack of decoder blocks")
+    bridge.eval()
+    for p in bridge.original_model.parameters():
+        p.requires_grad_(False)
+    return bridge
