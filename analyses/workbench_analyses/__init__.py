@@ -1,1 +1,15 @@
-"""Analyses: one file a research question, composed from the core."""
+"""Analyses: one file a research question, composed from the core; each scans without the command line too."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__all__ = ["retrieval_heads"]
+
+
+def __getattr__(name: str) -> Any:
+    """Analyses on first use."""
+    if name in __all__:
+        return importlib.import_module(f"workbench_analyses.{name}")
+    raise AttributeError(f"module 'workbench_analyses' has no attribute {name!r}")

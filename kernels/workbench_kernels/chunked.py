@@ -130,7 +130,7 @@ def statistics(
 ) -> Statistics:
     """The reductions of the edited pattern."""
     out = Statistics()
-    if want.lse or want.received:
+    if want.lse or want.received or want.offsets:
         _columns(q, k, spec, edits, want, out)
     if want.rows is not None and (want.top_k or want.spans is not None):
         _rows(q, k, spec, edits, want, out)
@@ -148,6 +148,7 @@ def _columns(
     at_once = max(1, min(g, SCRATCH // max(1, b * m * group * rows)))
     lse = torch.empty(b, h, n, dtype=torch.float32, device=q.device)
     total, count = lse.new_zeros(b, h, m), lse.new_zeros(b, 1, m)
+    before = lse.new_zeros(b, h, n, len(want.offsets))
     for start in range(0, n, rows):
         stop = min(n, start + rows)
         queries, keys = block(start, stop, q.device), spec.keys(start, stop, m)
@@ -159,9 +160,21 @@ def _columns(
             cut = None if edits is None else _heads(edits, heads)
             part = replace(spec, sink_logits=None if spec.sink_logits is None else spec.sink_logits[heads])
             p, lse[:, heads, start:stop] = pattern(q[:, heads, start:stop], kv, part, cut, queries, keys)
-            total[:, heads, keys] += torch.einsum("bhqk,bq->bhk", p, valid.to(p.dtype))
+            if want.received:
+                total[:, heads, keys] += torch.einsum("bhqk,bq->bhk", p, valid.to(p.dtype))
+            for i, offset in enumerate(want.offsets):
+                before[:, heads, start:stop, i] = _at(p, queries[0] + spec.q_offset - spec.kv_offset - offset, keys)
     out.lse = lse if want.lse else None
     out.received = total / count.clamp_min(1) if want.received else None
+    out.at_offset = before if want.offsets else None
+
+
+def _at(p: Float[Tensor, "b h q k"], key: Tensor, keys: slice) -> Float[Tensor, "b h q"]:
+    """One key's weight in each row; 0 where the key is not among those cut out."""
+    index = key - keys.start
+    inside = (index >= 0) & (index < p.shape[-1])
+    index = index.clamp(0, p.shape[-1] - 1)[None, None, :, None].expand(*p.shape[:2], -1, 1)
+    return p.gather(-1, index)[..., 0] * inside
 
 
 def _rows(

@@ -102,6 +102,13 @@ def _statistics(p: Tensor, lse: Tensor, spec: AttentionSpec, want: Reductions) -
                 rows = [i for i in range(n) if _sees(spec, bi, i, j) and _valid_query(spec, bi, i)]
                 if rows:
                     out.received[bi, :, j] = p[bi, :, rows, j].mean(-1)
+    if want.offsets:
+        out.at_offset = torch.zeros(b, h, n, len(want.offsets), dtype=torch.float64)
+        for i in range(n):
+            for o, offset in enumerate(want.offsets):
+                j = i + spec.q_offset - spec.kv_offset - offset
+                if 0 <= j < m:
+                    out.at_offset[:, :, i, o] = p[:, :, i, j]
     if want.rows is not None:
         chosen = torch.stack([p[bi][:, want.rows[bi]] for bi in range(b)])
         if want.top_k:

@@ -95,11 +95,12 @@ class Reductions:
     """What to bring back besides the output; all exact, of the pattern as edited.
 
     lse: log-sum-exp of each query's scores. received: mean attention that a key gets from the valid queries that see
-    it. rows: query indices per batch row at which top_k keys and the mass on spans are wanted.
+    it. offsets: attention that each query pays to the key so many positions before it (0 where there is none). rows: query indices per batch row at which top_k keys and the mass on spans are wanted.
     """
 
     lse: bool = False
     received: bool = False
+    offsets: tuple[int, ...] = ()
     rows: Int[Tensor, "b r"] | None = None
     top_k: int = 0
     spans: Int[Tensor, "b s 2"] | None = None
@@ -111,6 +112,7 @@ class Statistics:
 
     lse: Float[Tensor, "b h q"] | None = None
     received: Float[Tensor, "b h k"] | None = None
+    at_offset: Float[Tensor, "b h q o"] | None = None
     top_values: Float[Tensor, "b h r n"] | None = None
     top_indices: Int[Tensor, "b h r n"] | None = None
     mass: Float[Tensor, "b h r s"] | None = None

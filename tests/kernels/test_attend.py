@@ -49,7 +49,7 @@ def check(z, stats, q, k, v, spec, edits, want, tol):
     keep = rows[:, None, :, None].expand_as(truth)
     assert torch.isfinite(z).all()
     torch.testing.assert_close(z.double()[keep], truth[keep], atol=tol, rtol=tol)
-    for name in ("lse", "received", "mass", "top_values"):
+    for name in ("lse", "received", "mass", "top_values", "at_offset"):
         ours, theirs = getattr(stats, name), getattr(expected, name)
         assert (ours is None) == (theirs is None), name
         if ours is not None:
@@ -65,7 +65,7 @@ def check(z, stats, q, k, v, spec, edits, want, tol):
 def requests(b: int, n: int, m: int) -> Reductions:
     rows = torch.tensor([[n - 1, n // 2, n - 2]] * b)
     spans = torch.tensor([[[m // 2 - 3, m // 2], [0, 2]], [[4, 9], [m - 3, m]], [[8, 8], [7, 12]]])[:b]
-    return Reductions(lse=True, received=True, rows=rows, top_k=3, spans=spans)
+    return Reductions(lse=True, received=True, offsets=(1, 4), rows=rows, top_k=3, spans=spans)
 
 
 @pytest.mark.parametrize(("name", "pad"), itertools.product(SPECS, ["none", "left", "right"]))
@@ -118,7 +118,7 @@ def test_decode_rows_see_the_cache(pad: str):
     q, k, v, _ = inputs(3, n=2, keys=23)
     spec = AttentionSpec(scale=0.3, q_offset=21, padding=padding(pad, 3, 23))
     want = requests(3, 2, 23)
-    want = Reductions(lse=True, received=True, rows=torch.tensor([[0, 1]] * 3), top_k=3, spans=want.spans)
+    want = Reductions(lse=True, received=True, offsets=(0, 3), rows=torch.tensor([[0, 1]] * 3), top_k=3, spans=want.spans)
     z, stats = attend(q, k, v, spec, None, want)
     check(z, stats, q, k, v, spec, None, want, 2e-5)
     last, _ = attend(q[:, :, 1:], k, v, AttentionSpec(scale=0.3, q_offset=22, padding=spec.padding))

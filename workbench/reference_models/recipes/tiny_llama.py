@@ -13,6 +13,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
+NAMES = {
+    "norm1": "input_layernorm", "norm2": "post_attention_layernorm",
+    "q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj",
+    "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj",
+}  # fmt: skip
+"""Our parameters and their names in a layer of transformers' Llama."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """Sizes of the model."""
@@ -94,17 +102,21 @@ class TinyLlama(nn.Module):
             price = price + p
         return F.rms_norm(x, (x.shape[-1],), self.norm, 1e-6), price
 
-    def hugging_face(self) -> dict[str, Tensor]:
-        """The weights under the names of transformers' LlamaForCausalLM."""
-        names = {
-            "norm1": "input_layernorm", "norm2": "post_attention_layernorm",
-            "q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj",
-            "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj",
-        }  # fmt: skip
+    def hugging_face(self) -> dict[str, nn.Parameter]:
+        """The parameters under the names of transformers' LlamaForCausalLM."""
         out = {"model.embed_tokens.weight": self.embed, "model.norm.weight": self.norm}
         for i, block in enumerate(self.blocks):
-            out |= {f"model.layers.{i}.{hf}.weight": getattr(block, ours) for ours, hf in names.items()}
-        return {name: tensor.detach().clone().contiguous() for name, tensor in out.items()}
+            out |= {f"model.layers.{i}.{hf}.weight": getattr(block, ours) for ours, hf in NAMES.items()}
+        return out
+
+    @torch.no_grad()
+    def read(self, folder: Path) -> None:
+        """Take the weights of an exported model."""
+        from safetensors.torch import load_file
+
+        stored = load_file(folder / "model.safetensors")
+        for name, parameter in self.hugging_face().items():
+            parameter.copy_(stored[name])
 
 
 def config(shape: Shape) -> dict[str, object]:
@@ -124,6 +136,6 @@ def export(model: TinyLlama, folder: Path) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: t.to(torch.bfloat16) for name, t in model.hugging_face().items()}
+    weights = {name: p.detach().to(torch.bfloat16).contiguous() for name, p in model.hugging_face().items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config(model.shape), indent=1) + "\n")

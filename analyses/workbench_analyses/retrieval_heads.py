@@ -1,0 +1,78 @@
+"""Which heads carry text from far back into the answer? `workbench scan-heads`.
+
+Needles in haystacks find them (Wu et al. 2024, arXiv 2404.15574), masking proves them, the run folder keeps both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import chz
+
+from workbench.command import Command
+from workbench.errors import BadInput
+
+if TYPE_CHECKING:
+    from workbench.models import Model
+    from workbench_analyses.retrieval_scan import Scan
+
+PROOFS = ("default", "full", "none")
+
+
+@chz.chz
+class ScanHeads:
+    """Options of the scan; all but out, device and batch can change a number and belong to the question."""
+
+    model: str = chz.field(default="llama", doc="bundled name, local Hugging Face folder or hub id")
+    lengths: tuple[int, ...] = chz.field(default=(256, 512, 1024), doc="prompt lengths in tokens")
+    depths: tuple[float, ...] = chz.field(default=(0, 25, 50, 75, 100), doc="needle depths in percent")
+    rounds: int = chz.field(default=8, doc="haystacks a length, at most; fresh needles in each")
+    until: float | None = chz.field(default=0.95, doc="stop when the list is this stable; none: run the whole grid")
+    threshold: float = chz.field(default=0.1, doc="a retrieval head scores at least this")
+    needles: str | None = chz.field(default=None, doc="your needles: JSONL with needle, answer, question")
+    haystack: str | None = chz.field(default=None, doc="your haystack: a text file or a folder of .txt files")
+    template: str = chz.field(default="auto", doc="auto, chat or none")
+    proof: str = chz.field(default="default", doc="masking curves: default, full (199 draws) or none")
+    ablation: str = chz.field(default="zero", doc="how the proof masks: zero, uniform, mean or resample")
+    seed: int = chz.field(default=0, doc="draws needles, haystacks and controls")
+    dtype: str = chz.field(default="float32", doc="float32, bfloat16 or float16")
+    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
+    trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
+    batch: int = chz.field(default=32, doc="masked variants in one forward")
+    out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
+
+    @chz.validate
+    def _sane(self) -> None:
+        if not self.lengths or min(self.lengths) < 64:
+            raise BadInput(f"lengths={list(self.lengths)}: give prompt lengths of at least 64 tokens")
+        if not self.depths or min(self.depths) < 0 or max(self.depths) > 100:
+            raise BadInput(f"depths={list(self.depths)}: depths are percentages from 0 to 100")
+        if self.rounds < 1 or self.batch < 1:
+            raise BadInput("rounds and batch must be at least 1")
+        if self.proof not in PROOFS:
+            raise BadInput(f"proof={self.proof}: use {', '.join(PROOFS)}")
+        if self.until is not None and not 0 < self.until <= 1:
+            raise BadInput(f"until={self.until}: a stability between 0 and 1, or none")
+
+    def question(self) -> dict[str, Any]:
+        """Every option that can change a number."""
+        aside = ("out", "device", "batch")
+        return {k: v for k, v in chz.asdict(self).items() if k not in aside}
+
+
+def scan(model: Model | str | ScanHeads = "llama", **options: Any) -> Scan:
+    """Scan a model for retrieval heads and prove them; writes nothing unless `out=` is given.
+
+    model: a loaded Model, a name, or a whole ScanHeads config. options: the fields of ScanHeads.
+    """
+    from workbench.models import Model as Loaded
+    from workbench_analyses.retrieval_scan import run_scan
+
+    if isinstance(model, ScanHeads):
+        return run_scan(chz.replace(model, **options) if options else model)
+    loaded = model if isinstance(model, Loaded) else None
+    name = loaded.name if loaded else str(model)
+    return run_scan(ScanHeads(model=name, **{"out": None, **options}), loaded)
+
+
+COMMAND = Command("scan-heads", "find the retrieval heads of a model, prove them, report", ScanHeads, scan, ())

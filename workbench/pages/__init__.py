@@ -1,0 +1,1 @@
+"""One offline page with inline pictures: no library, no network."""

@@ -1,0 +1,53 @@
+"""Echo, induction and previous-token scores on repeated random tokens (RazorAttention, arXiv 2407.15891).
+
+BOS and the same K random tokens four times. Echo: attention to earlier copies of the current token. Induction:
+attention to the token after such a copy. Averaged over the rows after the first segment; no answer is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from workbench_kernels import Reductions
+
+COPIES = 4
+MOST = 2500
+
+
+@dataclass(frozen=True)
+class RepeatScores:
+    """Mean attention, [layers, heads]; k: length of the repeated segment; accuracy of predicting the repeats."""
+
+    echo: Float[np.ndarray, "layers heads"]
+    induction: Float[np.ndarray, "layers heads"]
+    previous: Float[np.ndarray, "layers heads"]
+    k: int
+    accuracy: float
+
+
+@torch.no_grad()
+def repeat_scores(model: Any, max_len: int, seed: int = 0) -> RepeatScores:
+    """The three scores from one forward of at most max_len tokens."""
+    k = min(MOST, (max_len - 1) // COPIES)
+    special = set(model.tokenizer.all_special_ids)
+    pool = torch.tensor([t for t in range(len(model.tokenizer)) if t not in special])
+    segment = pool[torch.randint(len(pool), (k,), generator=torch.Generator().manual_seed(seed))]
+    bos = [] if model.tokenizer.bos_token_id is None else [model.tokenizer.bos_token_id]
+    tokens = torch.tensor([bos + segment.tolist() * COPIES], device=model.device)
+    back = [k * i for i in range(1, COPIES)]
+    want = Reductions(offsets=(1, *back, *(b - 1 for b in back)))
+    out = model.forward(tokens, reductions=lambda layer, mask: want)
+    start = len(bos) + k
+    shape = (model.n_layers, model.n_heads)
+    echo, induction, previous = (np.full(shape, np.nan) for _ in range(3))
+    for layer, stats in out.statistics.items():
+        assert stats.at_offset is not None
+        rows = stats.at_offset[0, :, start:].double().mean(1).cpu().numpy()  # [heads, offsets]
+        previous[layer], n = rows[:, 0], len(back)
+        echo[layer], induction[layer] = rows[:, 1 : 1 + n].sum(-1), rows[:, 1 + n :].sum(-1)
+    right = out.logits[0, start:-1].argmax(-1) == tokens[0, start + 1 :]
+    return RepeatScores(echo, induction, previous, k, float(right.float().mean()))

@@ -1,0 +1,1 @@
+"""Tasks: prompts whose spans are labelled by construction, never searched."""

@@ -1,0 +1,222 @@
+"""Needles in a haystack: one statement to remember, a question about it, and every span known by token id."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbench.errors import BadInput
+from workbench.reference_models.recipes import grammar
+
+KINDS = ("words", "numbers", "uuid", "sentence")
+VALUE_WORDS = 4
+
+
+@dataclass(frozen=True)
+class Needle:
+    """A statement with its answer inside, and the question that asks for it."""
+
+    name: str
+    kind: str
+    before: str
+    answer: str
+    after: str
+    question: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt as token ids with its spans (start, end) and the answer that is expected after it."""
+
+    tokens: tuple[int, ...]  # prompt, without the expected answer
+    answer: tuple[int, ...]
+    spans: dict[str, tuple[int, int]]
+    prefix: int  # tokens that all samples of the block share
+    needle: str
+    kind: str
+    depth: float  # reached, in percent of the haystack's tokens
+    cell: tuple[int, float]  # length and depth that were asked for
+
+
+@dataclass(frozen=True)
+class Block:
+    """One length and one haystack: what shares a prefix and is one unit of work."""
+
+    name: str
+    samples: tuple[Sample, ...]
+    haystack: tuple[int, ...]
+
+
+def generate(rng: np.random.Generator, kind: str, name: str) -> Needle:
+    """A needle of a kind in the words of the reference models' grammar."""
+    n = VALUE_WORDS
+    if kind == "words":
+        value = " ".join(rng.choice(grammar.RARE, n, replace=False))
+    elif kind == "numbers":
+        value = " ".join(rng.choice(list("0123456789"), n, replace=False))
+    elif kind == "uuid":
+        value = " ".join(rng.choice(list("0123456789bcdef"), n, replace=False))
+    elif kind == "sentence":
+        words = [rng.choice(w) for w in (grammar.ADJECTIVES, grammar.NOUNS, grammar.VERBS, grammar.PLACES)]
+        value = " ".join(words)
+    else:
+        raise BadInput(f"kind={kind} is no kind of needle: use {', '.join(KINDS)}")
+    before, after = grammar.STATEMENT.format(name=name, value="|").split(" | ")
+    return Needle(f"{name}: {value}", kind, before, value, after, grammar.QUESTION.format(name=name))
+
+
+def read_needles(path: str | Path) -> list[Needle]:
+    """The user's needles: JSONL with `needle`, `answer` (found verbatim inside it) and `question`."""
+    out = []
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError as error:
+        raise BadInput(f"needles={path}: cannot be read ({error.strerror})") from None
+    for i, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            needle, answer, question = (row[k].strip() for k in ("needle", "answer", "question"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise BadInput(f"{path}:{i}: not an object with the strings needle, answer and question") from None
+        if not answer or answer not in needle:
+            raise BadInput(f"{path}:{i}: the answer {answer!r} does not stand in the needle")
+        before, after = needle.split(answer, 1)
+        out.append(Needle(f"{Path(path).name}:{i}", "user", before.strip(), answer, after.strip(), question))
+    if not out:
+        raise BadInput(f"needles={path}: no needle in it; one JSON object a line with needle, answer, question")
+    return out
+
+
+class Assembler:
+    """Puts a context together as token ids, piece by piece, so that every span is known."""
+
+    def __init__(self, tokenizer: Any, template: str = "auto") -> None:
+        self.tokenizer = tokenizer
+        chat = bool(getattr(tokenizer, "chat_template", None))
+        if template == "chat" and not chat:
+            raise BadInput("template=chat: this model's tokenizer has no chat template; use template=none")
+        if template not in ("auto", "chat", "none"):
+            raise BadInput(f"template={template}: use auto, chat or none")
+        self.template = "chat" if chat and template != "none" else "none"
+        self._glue = "" if self._raw("b c") == self._raw("b") + self._raw("c") else " "
+        self.head, self.tail = self._frame()
+
+    def _raw(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def piece(self, text: str) -> list[int]:
+        """Ids of a piece as it stands inside a text."""
+        return self._raw(self._glue + text) if text else []
+
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """What stands before and after the user's text; BOS exactly once."""
+        bos = self.tokenizer.bos_token_id
+        if self.template == "none":
+            return ([] if bos is None else [bos]), []
+        mark = "\u241f"
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
+        )
+        left, right = text.split(mark)
+        head = self._raw(left)
+        return (head if bos is None or head[:1] == [bos] else [bos, *head]), self._raw(right)
+
+    def fits(self, needle: Needle) -> bool:
+        """Whether the vocabulary holds the needle: no unknown token in it."""
+        unknown = self.tokenizer.unk_token_id
+        text = " ".join((needle.before, needle.answer, needle.after, needle.question))
+        return unknown is None or unknown not in self._raw(text)
+
+    def sample(self, sentences: Sequence[Sequence[int]], needle: Needle, depth: float, length: int) -> Sample:
+        """Insert a needle at a depth (percent) between sentences."""
+        sizes = np.cumsum([0, *(len(s) for s in sentences)])
+        at = int(np.abs(sizes - depth / 100 * sizes[-1]).argmin())
+        left = [*self.head, *itertools.chain(*sentences[:at])]
+        before, answer, after = (self.piece(t) for t in (needle.before, needle.answer, needle.after))
+        right = list(itertools.chain(*sentences[at:]))
+        question = self.piece(needle.question)
+        tokens = [*left, *before, *answer, *after, *right, *question, *self.tail]
+        start = len(left) + len(before)
+        statement = (len(left), start + len(answer) + len(after))
+        asked = len(tokens) - len(self.tail) - len(question)
+        spans = {"answer": (start, start + len(answer)), "statement": statement}
+        spans["question"] = (asked, asked + len(question))
+        reached = 100.0 * sizes[at] / max(1, sizes[-1])
+        return Sample(
+            tuple(tokens), tuple(answer), spans, len(left), needle.name, needle.kind, reached, (length, depth)
+        )
+
+    def cost(self, needle: Needle) -> int:
+        """Tokens of a prompt that are not haystack, and the room that a free answer may take."""
+        texts = (needle.before, needle.answer, needle.after, needle.question, needle.answer)
+        return len(self.head) + len(self.tail) + sum(len(self.piece(t)) for t in texts) + 1
+
+
+def sentences_of(source: str | Path | None, rng: np.random.Generator, assembler: Assembler) -> Iterator[list[int]]:
+    """An endless run of haystack sentences as ids: generated, or the user's file or folder of texts, in turn."""
+    if source is None:
+        while True:
+            yield assembler.piece(grammar.sentence(rng))
+    path = Path(source)
+    files = sorted(path.glob("**/*.txt")) if path.is_dir() else [path]
+    try:
+        text = " ".join(f.read_text() for f in files)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"haystack={source}: cannot be read ({error})") from None
+    parts = [s.strip() + "." for s in text.replace("\n", " ").split(". ") if s.strip()]
+    if not parts:
+        raise BadInput(f"haystack={source}: no text in it; give a text file or a folder of .txt files")
+    start = int(rng.integers(len(parts)))
+    for part in itertools.cycle(parts[start:] + parts[:start]):
+        yield assembler.piece(part)
+
+
+def blocks(
+    assembler: Assembler,
+    lengths: Sequence[int],
+    depths: Sequence[float],
+    rounds: int,
+    seed: int,
+    kinds: Sequence[str] = KINDS,
+    needles: Sequence[Needle] | None = None,
+    haystack: str | Path | None = None,
+) -> Iterator[Block]:
+    """The ordered list of units: every length once a round, each with its own haystack and fresh needles."""
+    for i, length in itertools.product(range(rounds), lengths):
+        rng = np.random.default_rng([seed, i, length])
+        own = _draw(rng, assembler, kinds, needles, len(depths))
+        room, sentences = length - max(assembler.cost(n) for n in own), []
+        for sentence in sentences_of(haystack, rng, assembler):
+            if sum(map(len, sentences)) + len(sentence) > room:
+                break
+            sentences.append(sentence)
+        if not sentences:
+            raise BadInput(f"lengths={length}: no room for a sentence beside the needle; use at least {length - room + 32}")
+        samples = tuple(assembler.sample(sentences, n, d, length) for n, d in zip(own, depths, strict=True))
+        yield Block(f"{length}-{i}", samples, (*assembler.head, *itertools.chain(*sentences)))
+
+
+def _draw(
+    rng: np.random.Generator, assembler: Assembler, kinds: Sequence[str], given: Sequence[Needle] | None, n: int
+) -> list[Needle]:
+    if given is not None:
+        return [given[j] for j in rng.permutation(np.resize(rng.permutation(len(given)), n))]
+    names = rng.choice(grammar.NAMES, n, replace=n > len(grammar.NAMES))
+    out = []
+    for j, name in enumerate(names):
+        needle = generate(rng, kinds[(j + int(rng.integers(len(kinds)))) % len(kinds)], str(name))
+        tries = 0
+        while not assembler.fits(needle) and tries < 200:
+            needle, tries = generate(rng, kinds[tries % len(kinds)], str(rng.choice(grammar.NAMES))), tries + 1
+        if not assembler.fits(needle):
+            raise BadInput("the bundled needles do not fit this vocabulary: give your own with needles=FILE.jsonl")
+        out.append(needle)
+    return out
