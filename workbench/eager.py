@@ -31,9 +31,7 @@ def edit_pattern(p: Tensor, edits: HeadEdits, spec: AttentionSpec) -> Tensor:
 
 
 @contextlib.contextmanager
-def eager_edits(
-    attention: Any, edits: list[HeadEdits], spec: AttentionSpec, n_keys: int, heads: int
-) -> Iterator[None]:
+def eager_edits(attention: Any, edits: list[HeadEdits], spec: AttentionSpec, n_keys: int, heads: int) -> Iterator[None]:
     """Torch hooks that edit behind hook_pattern and before hook_z; removed on exit."""
     handles = []
     sinks = getattr(attention.original_component, "sinks", None)

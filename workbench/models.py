@@ -256,7 +256,9 @@ def _check_hub(source: str) -> None:
 
 def _boot(place: str, dtype: torch.dtype, device: str | None, trust_remote_code: bool) -> Any:
     from transformer_lens.model_bridge import TransformerBridge
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # shards of weights are no progress of the user's work
     try:
         bridge = TransformerBridge.boot_transformers(  # type: ignore[attr-defined]
             place, dtype=dtype, device=device or ("cuda" if torch.cuda.is_available() else "cpu"),

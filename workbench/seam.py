@@ -145,7 +145,7 @@ class Seam:
 
     def __init__(self, bridge: Any) -> None:
         self.bridge = bridge
-        self.layers: dict[int, AttentionBridge] = {}
+        self.layers: dict[int, Any] = {}
         for i, block in enumerate(bridge.blocks):
             attention = getattr(block, "attn", None)
             if attention is not None:

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from workbench.interventions import mask
 from workbench.tasks.needle import Sample
 
 Heads = tuple[tuple[int, int], ...]
+Ablation = Literal["zero", "mean", "resample", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ def matched_draws(
         return [], False
     total = math.prod(math.comb(len(pools[layer]), n) for layer, n in need.items())
     if total <= draws:
-        parts = [[[(layer, h) for h in c] for c in itertools.combinations(pools[layer], n)] for layer, n in need.items()]
+        parts = [
+            [[(layer, h) for h in c] for c in itertools.combinations(pools[layer], n)] for layer, n in need.items()
+        ]
         return [tuple(itertools.chain(*p)) for p in itertools.product(*parts)], True
     out: dict[Heads, None] = {}
     while len(out) < draws:
@@ -79,7 +82,7 @@ def matched_draws(
 
 
 def exact_recall(
-    model: Any, samples: Sequence[Sample], lists: Sequence[Heads], how: str, batch: int, source: Any = None
+    model: Any, samples: Sequence[Sample], lists: Sequence[Heads], how: Ablation, batch: int, source: Any = None
 ) -> np.ndarray:
     """Share of samples answered exactly with each list masked, [lists, samples]; every row its own heads.
 
@@ -113,7 +116,7 @@ def validate(
     ks: Sequence[int] = (1, 2, 3, 4, 6),
     draws: int = 20,
     all_layers: int = 10,
-    how: str = "zero",
+    how: Ablation = "zero",
     seed: int = 0,
     batch: int = 32,
     prose: torch.Tensor | None = None,
@@ -151,9 +154,7 @@ def validate(
     return Validation(how, base, len(samples), tuple(points), area, p, smallest, halves, off, k_off, proof)
 
 
-def _primary(
-    points: Sequence[Point], draws: int, rng: np.random.Generator
-) -> tuple[float, float | None, float | None]:
+def _primary(points: Sequence[Point], draws: int, rng: np.random.Generator) -> tuple[float, float | None, float | None]:
     """Area between the matched mean and the list, and p = (1 + draws at least as harmful) / (1 + draws).
 
     A random curve takes one control draw at each K that has a control; where all sets were enumerated, it takes one of
@@ -169,7 +170,7 @@ def _primary(
     return area, float((1 + (harm >= area - 1e-12).sum()) / (1 + draws)), 1 / (1 + draws)
 
 
-def _off_task(model: Any, prose: torch.Tensor, heads: Heads, how: str, source: Any) -> tuple[float, float]:
+def _off_task(model: Any, prose: torch.Tensor, heads: Heads, how: Ablation, source: Any) -> tuple[float, float]:
     losses = []
     for edits in (None, mask(heads, how, source=source)):
         logits = model.forward(prose, edits=edits).logits[:, :-1].float()

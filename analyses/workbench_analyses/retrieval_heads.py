@@ -14,7 +14,7 @@ from workbench.errors import BadInput
 
 if TYPE_CHECKING:
     from workbench.models import Model
-    from workbench_analyses.retrieval_scan import Scan
+    from workbench_analyses.retrieval.scan import Scan
 
 PROOFS = ("default", "full", "none")
 
@@ -66,7 +66,7 @@ def scan(model: Model | str | ScanHeads = "llama", **options: Any) -> Scan:
     model: a loaded Model, a name, or a whole ScanHeads config. options: the fields of ScanHeads.
     """
     from workbench.models import Model as Loaded
-    from workbench_analyses.retrieval_scan import run_scan
+    from workbench_analyses.retrieval.scan import run_scan
 
     if isinstance(model, ScanHeads):
         return run_scan(chz.replace(model, **options) if options else model)

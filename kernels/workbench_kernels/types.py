@@ -95,7 +95,8 @@ class Reductions:
     """What to bring back besides the output; all exact, of the pattern as edited.
 
     lse: log-sum-exp of each query's scores. received: mean attention that a key gets from the valid queries that see
-    it. offsets: attention that each query pays to the key so many positions before it (0 where there is none). rows: query indices per batch row at which top_k keys and the mass on spans are wanted.
+    it. offsets: attention that each query pays to the key so many positions before it (0 where there is none).
+    rows: query indices per batch row at which top_k keys and the mass on spans are wanted.
     """
 
     lse: bool = False

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from workbench_analyses.retrieval.scan import run_scan
+
 import workbench as wb
 from workbench.errors import BadInput
 from workbench.probes.retrieval import copy_cache, rouge_recall, score_block, score_sample
 from workbench.tasks.needle import Assembler, blocks
-from workbench_analyses.retrieval_scan import run_scan
 
 SHARED = Path(os.environ.get("WORKBENCH_SHARED", Path(__file__).parents[2].parent / "shared"))
 STORIES = SHARED / "data" / "models" / "stories260k"

@@ -118,7 +118,9 @@ def test_decode_rows_see_the_cache(pad: str):
     q, k, v, _ = inputs(3, n=2, keys=23)
     spec = AttentionSpec(scale=0.3, q_offset=21, padding=padding(pad, 3, 23))
     want = requests(3, 2, 23)
-    want = Reductions(lse=True, received=True, offsets=(0, 3), rows=torch.tensor([[0, 1]] * 3), top_k=3, spans=want.spans)
+    want = Reductions(
+        lse=True, received=True, offsets=(0, 3), rows=torch.tensor([[0, 1]] * 3), top_k=3, spans=want.spans
+    )
     z, stats = attend(q, k, v, spec, None, want)
     check(z, stats, q, k, v, spec, None, want, 2e-5)
     last, _ = attend(q[:, :, 1:], k, v, AttentionSpec(scale=0.3, q_offset=22, padding=spec.padding))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-import workbench as wb
 from transformers import AutoModelForCausalLM
+
+import workbench as wb
 from workbench.reference_models.recipes import documents, llama, muon
 from workbench.reference_models.recipes.tiny_llama import Shape, TinyLlama, export
 from workbench.tasks.needle import Assembler, blocks
@@ -59,14 +61,16 @@ def test_documents_ask_for_what_they_state():
     rng = np.random.default_rng(0)
     pieces = documents.needles(rng, 256, 4, 4, (3, 3))
     text = np.concatenate([p for p, _ in pieces])
-    answers = [np.concatenate([a, b]) for (a, k), (b, _) in zip(pieces, pieces[1:]) if k == documents.FIRST]
+    answers = [np.concatenate([a, b]) for (a, k), (b, _) in itertools.pairwise(pieces) if k == documents.FIRST]
     assert len(answers) == 4
     for value in answers:
         found = sum((text[i : i + 3] == value).all() for i in range(len(text) - 2))
         assert found >= 2, "once stated, once answered"
 
 
-@pytest.mark.parametrize(("needles", "length", "least", "n"), [(1, 256, 0.98, 48), (4, 512, 0.9, 24), (4, 1024, 0.9, 12)])
+@pytest.mark.parametrize(
+    ("needles", "length", "least", "n"), [(1, 256, 0.98, 48), (4, 512, 0.9, 24), (4, 1024, 0.9, 12)]
+)
 def test_the_shipped_model_finds_needles(needles, length, least, n):
     model, rng, right = wb.load("llama"), np.random.default_rng(17), 0
     for _ in range(n):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import tiny_models
 import torch
-import workbench as wb
 from workbench_kernels import Reductions
 
+import workbench as wb
 from workbench.errors import BadInput, EditConflict, TooLarge
 from workbench.interventions import mask, reference, scale, window
 from workbench.seam import Plan
@@ -219,9 +219,7 @@ def test_statistics_equal_the_bridges_patterns(model):
     for layer in range(model.n_layers):
         p = cache[f"blocks.{layer}.attn.hook_pattern"]
         torch.testing.assert_close(found[layer].top_values, p[:, :, [29, 7]].topk(2, -1).values, atol=2e-5, rtol=1e-4)
-        torch.testing.assert_close(
-            found[layer].mass[..., 0], p[:, :, [29, 7], 3:9].sum(-1), atol=2e-5, rtol=1e-4
-        )
+        torch.testing.assert_close(found[layer].mass[..., 0], p[:, :, [29, 7], 3:9].sum(-1), atol=2e-5, rtol=1e-4)
 
 
 def test_errors_are_said(llama):

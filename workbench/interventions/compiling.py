@@ -47,7 +47,9 @@ def _row(model: Any, active: Sequence[Any], row: int, batch: int) -> list[Edit]:
     for edit in out:
         for layer, head in edit.heads:
             if not (0 <= layer < model.n_layers and 0 <= head < model.n_heads):
-                raise BadInput(f"no head L{layer}H{head}: the model has {model.n_layers} layers × {model.n_heads} heads")
+                raise BadInput(
+                    f"no head L{layer}H{head}: the model has {model.n_layers} layers × {model.n_heads} heads"
+                )
             if layer not in model.seam.layers:
                 raise BadInput(f"layer {layer} has no softmax attention to edit")
     return out

@@ -71,7 +71,8 @@ def curves(
     parts = []
     for v in (0, 0.25, 0.5, 0.75, 1):
         px, py = at(min(x), v).split(",")
-        parts.append(f"<path d='M{px},{py}H{width - 150 + 0}' stroke='#8884'/><text x='{left - 6}' y='{py}' text-anchor='end'>{v:g}</text>")
+        parts.append(f"<path d='M{px},{py}H{width - 150}' stroke='#8884'/>")
+        parts.append(f"<text x='{left - 6}' y='{py}' text-anchor='end'>{v:g}</text>")
     for a in x:
         px, _ = at(a, 0).split(",")
         parts.append(f"<text x='{px}' y='{height - 8}' text-anchor='middle'>{a:g}</text>")
@@ -86,7 +87,9 @@ def curves(
             parts.append(f"<polygon points='{' '.join(area)}' fill='{stroke}' opacity='.18'/>")
         line = " ".join(at(a, b) for a, b in known)
         parts.append(f"<polyline points='{line}' fill='none' stroke='{stroke}' stroke-width='2'/>")
-        marks = "".join("<circle cx='{}' cy='{}' r='3' fill='{}'/>".format(*at(a, b).split(","), stroke) for a, b in known)
+        marks = "".join(
+            "<circle cx='{}' cy='{}' r='3' fill='{}'/>".format(*at(a, b).split(","), stroke) for a, b in known
+        )
         parts.append(marks + f"<path d='M{width - 140},{20 + i * 20}h16' stroke='{stroke}' stroke-width='3'/>")
         parts.append(f"<text x='{width - 118}' y='{24 + i * 20}'>{escape(name)}</text>")
     label = escape(caption, quote=True)
@@ -113,5 +116,5 @@ def tokens(
         cls = " class='span'" if marked[0] <= i < marked[1] else ""
         told = escape(f"{words[i]} at {i}: {weights[i]:.3f}", quote=True)
         shade = f"background:rgba(0,114,178,{min(0.85, float(weights[i])):.3f})"
-        out.append(f"<span{cls} style='{shade}' title='{told}'>{escape(words[i])}</span> ")
+        out.append(f"<span{cls} style='{shade}' title='{told}'>{escape(str(words[i]))}</span> ")
     return f"<figure><div class='tokens'>{''.join(out)}</div><figcaption>{escape(caption)}</figcaption></figure>"

@@ -76,9 +76,9 @@ class _Tally:
         n = len(self.sample.answer)
         recall = rouge_recall(tokenizer.decode(self.sample.answer), tokenizer.decode(response))
         parts = (self.positions.sum(-1) / n, self.steps / n, self.mass / self.seen, self.statement / self.seen)
-        arrays = [np.where(self.known[:, None], x, np.nan) for x in parts]
+        distinct, raw, mass, statement = (np.where(self.known[:, None], x, np.nan) for x in parts)
         exact = tuple(response[:n]) == self.sample.answer
-        return SampleScore(*arrays, recall > ACCEPT, recall, exact, decoded, response)
+        return SampleScore(distinct, raw, mass, statement, recall > ACCEPT, recall, exact, decoded, response)
 
 
 def rouge_recall(answer: str, response: str) -> float:

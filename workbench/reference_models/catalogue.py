@@ -25,10 +25,8 @@ class Bundled:
 
 
 TRAINED = "workbench reference model (llama architecture), not Meta's weights"
-PLANTED = "workbench planted model (llama architecture), wired by hand"
 _ALL = (
     Bundled("llama", "4 layers × 16 heads, trained here on needles in a little English; has retrieval heads", TRAINED),
-    Bundled("planted-copy", "copy heads known by construction: the ground truth of retrieval scores", PLANTED),
 )
 BUNDLED = {b.name: b for b in _ALL}
 

@@ -199,7 +199,8 @@ def blocks(
                 break
             sentences.append(sentence)
         if not sentences:
-            raise BadInput(f"lengths={length}: no room for a sentence beside the needle; use at least {length - room + 32}")
+            least = length - room + 32
+            raise BadInput(f"lengths={length}: no room for a sentence beside the needle; use at least {least}")
         samples = tuple(assembler.sample(sentences, n, d, length) for n, d in zip(own, depths, strict=True))
         yield Block(f"{length}-{i}", samples, (*assembler.head, *itertools.chain(*sentences)))
 

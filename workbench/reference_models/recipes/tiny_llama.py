@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-
 NAMES = {
     "norm1": "input_layernorm", "norm2": "post_attention_layernorm",
     "q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj",
@@ -55,6 +54,7 @@ class Block(nn.Module):
         self.down = matrix(s.d_model, s.mlp, 0.3)
 
     def forward(self, x: Float[Tensor, "b t d"], cos: Tensor, sin: Tensor, priced: bool) -> tuple[Tensor, Tensor]:
+        """The stream after the block, and the summed rms of what its heads write (zero unless priced)."""
         s, (b, t, d) = self.shape, x.shape
 
         def split(weight: Tensor, heads: int) -> Tensor:
@@ -80,6 +80,8 @@ class Block(nn.Module):
 
 class TinyLlama(nn.Module):
     """A Llama with tied embeddings; `positions` may jump ahead, so that short rows train long distances."""
+
+    inverse: Tensor
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

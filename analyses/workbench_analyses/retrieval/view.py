@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from workbench_analyses.retrieval_scan import Scan
+    from workbench_analyses.retrieval.scan import Scan
 
 ROWS = 10
 
@@ -21,7 +21,9 @@ def terminal(scan: Scan) -> Any:
     lines: list[Any] = [Text(scan.model_label, style="bold"), Text(scan.verdict)]
     if scan.scores.n:
         low, high = scan.scores.interval()
-        table = Table(title=f"retrieval score, {scan.scores.n} samples, 95 % interval over needles", title_justify="left")
+        table = Table(
+            title=f"retrieval score, {scan.scores.n} samples, 95 % interval over needles", title_justify="left"
+        )
         for name in ("head", "score", "interval", "needle mass", "induction"):
             table.add_column(name, justify="right")
         mass = scan.companions["mass"].values
@@ -100,8 +102,11 @@ def report(scan: Scan) -> str:
         Section("Heads", heads),
         Section("Recall by length and depth", _recall(scan)),
         Section("Proof", _proof(scan)),
+        *([Section("Where the top head looks", _tokens(scan))] if scan.view else []),
         Section("Samples", _samples(scan)),
-        Section("Method", prose(METHOD, f"Template: {scan.template}. Repeated segment: K = {scan.repeats.k}. {paths}.")),
+        Section(
+            "Method", prose(METHOD, f"Template: {scan.template}. Repeated segment: K = {scan.repeats.k}. {paths}.")
+        ),
         Section("Cost and reproduction", prose(spent) + code(command(scan))),
     ]
     name = scan.scores.model.name if scan.scores.model else "an unverified model"
@@ -113,7 +118,9 @@ def command(scan: Scan) -> str:
     import chz
 
     default, mine = type(scan.config)(), chz.asdict(scan.config)
-    changed = {k: v for k, v in mine.items() if v != getattr(default, k) and k not in ("out", "device", "batch", "model")}
+    changed = {
+        k: v for k, v in mine.items() if v != getattr(default, k) and k not in ("out", "device", "batch", "model")
+    }
     text = {k: ",".join(map(str, v)) if isinstance(v, list | tuple) else str(v).lower() for k, v in changed.items()}
     return " ".join([f"workbench scan-heads model={scan.config.model}", *(f"{k}={v}" for k, v in text.items())])
 
@@ -169,25 +176,49 @@ def _proof(scan: Scan) -> str:
 
     v = scan.validation
     if v is None:
-        return prose("Not validated: " + ("proof=none was asked for." if scan.scores.n else "there is no list to mask."))
+        return prose(
+            "Not validated: " + ("proof=none was asked for." if scan.scores.n else "there is no list to mask.")
+        )
     ks = [p.k for p in v.points]
     mean = [float(np.mean(p.matched)) if p.matched else float("nan") for p in v.points]
-    nan = (float("nan"),) * 2
-    quantiles = [tuple(np.quantile(p.matched, [0.025, 0.975])) if p.matched else nan for p in v.points]
+    quantiles = [_quantiles(p.matched) for p in v.points]
     free = [float(np.mean(p.all_layers)) if p.all_layers else float("nan") for p in v.points]
     series = {"top K": [p.top for p in v.points], "matched random": mean, "bottom K": [p.bottom for p in v.points]}
-    text = f"Exact recall against the number of heads masked ({v.ablation} ablation, n = {v.n} samples, proof={v.proof})."
+    text = (
+        f"Exact recall against the number of heads masked ({v.ablation} ablation, n = {v.n} samples, proof={v.proof})."
+    )
     svg = picture(ks, {**series, "random, all layers": free}, {"matched random": quantiles}, text)
     rows = [
         (p.k, f"{p.top:.2f}", band(p.matched), f"{f:.2f}", f"{p.bottom:.2f}", p.ties)
         for p, f in zip(v.points, free, strict=True)
     ]
     header = ("K", "top", "matched random (95 %)", "all layers", "bottom", "ties at the cut")
-    test = "no matched control" if v.p is None else f"area {v.area:.3f}, p = {v.p:.3f} (smallest attainable {v.p_smallest:.3f})"
+    test = (
+        "no matched control"
+        if v.p is None
+        else f"area {v.area:.3f}, p = {v.p:.3f} (smallest attainable {v.p_smallest:.3f})"
+    )
     halves = f"recall halves at K = {v.halves_at}" if v.halves_at else "recall does not halve"
     off = f"; next-token loss on prose {v.off_task[0]:.3f} → {v.off_task[1]:.3f} nats" if v.off_task else ""
     said = f"Primary test, fixed beforehand, the area between the matched mean and the list: {test}; {halves}{off}."
     return svg + table(header, rows) + prose(said)
+
+
+def _quantiles(draws: tuple[float, ...]) -> tuple[float, float]:
+    if not draws:
+        return float("nan"), float("nan")
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _tokens(scan: Scan) -> str:
+    from workbench.pages.pictures import tokens
+
+    if scan.view is None:
+        return ""
+    v = scan.view
+    said = f"{v.head} at the step that produces the answer's first token; underlined: the answer. Hover for weights."
+    return tokens(v.words, v.weights, v.answer, said)
 
 
 def _samples(scan: Scan) -> str:

@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from workbench_kernels import Reductions
+
 from workbench import heads as currency
 from workbench.errors import BadInput
 from workbench.heads import HeadScores
@@ -23,8 +25,7 @@ from workbench.probes.retrieval import SampleScore, score_block
 from workbench.runs import Run
 from workbench.stopping import Decision, decide
 from workbench.tasks.needle import Assembler, Block, blocks, read_needles
-from workbench.validation import Validation, validate
-
+from workbench.validation import Ablation, Validation, validate
 from workbench_analyses.retrieval_heads import ScanHeads
 
 LEAST = 5
@@ -34,6 +35,16 @@ PROOF_LENGTH = 256
 DRAWS = {"default": (20, 10), "full": (199, 199)}
 STEPS = (1, 2, 3, 4, 6)
 ARRAYS = ("distinct", "raw", "mass", "statement_mass")
+
+
+@dataclass(frozen=True)
+class TokenWeights:
+    """Where one head looks at the step that produces an answer's first token."""
+
+    head: currency.Head
+    words: list[str]
+    weights: np.ndarray
+    answer: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class Scan:
     config: ScanHeads
     model_label: str
     template: str
+    view: TokenWeights | None
     cost: dict[str, float]
     path: str | None = None
 
@@ -101,7 +113,7 @@ class Scan:
 
     def __rich__(self) -> Any:
         """The terminal table."""
-        from workbench_analyses.retrieval_view import terminal
+        from workbench_analyses.retrieval.view import terminal
 
         return terminal(self)
 
@@ -115,7 +127,9 @@ def run_scan(config: ScanHeads, model: Model | None = None) -> Scan:
     model = model or load(config.model, config.dtype, config.device, config.trust_remote_code)
     if max(config.lengths) + 8 > model.context:
         longest = model.context - 8
-        raise BadInput(f"lengths={max(config.lengths)}: {model.name} takes {model.context} tokens; set lengths={longest}")
+        raise BadInput(
+            f"lengths={max(config.lengths)}: {model.name} takes {model.context} tokens; set lengths={longest}"
+        )
     assembler = Assembler(model.tokenizer, config.template)
     identity = currency.ModelIdentity(model.name, *model.identity())
     question = {**config.question(), "identity": [identity.config_hash, identity.weights]}
@@ -146,11 +160,13 @@ def _scan(
     arrays: dict[str, list[np.ndarray]] = {a: [] for a in ARRAYS}
     reached = 0
     for block in units:
-        found = run.load(block.name) if run and block.name in done else None
-        unit, rows = found if found else _unit(model, block, stops)
-        rows = rows["samples"] if found else rows
-        if run and not found:
-            run.save(block.name, unit, {"samples": rows})
+        if run and block.name in done:
+            unit, meta = run.load(block.name)
+            rows = meta["samples"]
+        else:
+            unit, rows = _unit(model, block, stops)
+            if run:
+                run.save(block.name, unit, {"samples": rows})
         samples += rows
         for a in ARRAYS:
             arrays[a].append(unit[a])
@@ -167,12 +183,24 @@ def _scan(
     repeats = repeat_scores(model, min(model.context, max(config.lengths)), config.seed)
     scores = _scores(config, model, identity, samples, arrays, repeats)
     validation = _proof(config, model, assembler, needles, scores["distinct"], bar)
+    view = _token_weights(model, scores["distinct"], next(_fresh(config, assembler, needles)).samples[-1])
     ended = time.perf_counter()
     cost = {"scan_seconds": scored - started, "proof_seconds": ended - scored, "peak_memory_mib": peak_memory()}
     primary = scores.pop("distinct")
     path = str(run.path) if run else None
     return Scan(
-        primary, scores, samples, repeats, validation, decision, config, model.label, assembler.template, cost, path
+        primary,
+        scores,
+        samples,
+        repeats,
+        validation,
+        decision,
+        config,
+        model.label,
+        assembler.template,
+        view,
+        cost,
+        path,
     )
 
 
@@ -219,6 +247,30 @@ def _scores(
     return out
 
 
+def _fresh(config: ScanHeads, assembler: Assembler, needles: Any) -> Iterator[Block]:
+    """Units whose needles the scan has not seen."""
+    length = [min(PROOF_LENGTH, max(config.lengths))]
+    return blocks(
+        assembler, length, config.depths, PROOF_SAMPLES + 1, config.seed + 10_000, needles=needles,
+        haystack=config.haystack,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _token_weights(model: Model, scores: HeadScores, sample: Any) -> TokenWeights | None:
+    if not scores.n:
+        return None
+    head, n = scores.top(1).heads[0], len(sample.tokens)
+    want = Reductions(rows=torch.tensor([[n - 1]]), top_k=n)
+    tokens = torch.tensor([sample.tokens], device=model.device)
+    stats = model.forward(tokens, reductions=lambda layer, mask: want if layer == head.layer else None).statistics
+    values, indices = stats[head.layer].top_values, stats[head.layer].top_indices
+    assert values is not None and indices is not None
+    weights = torch.zeros(n).scatter(0, indices[0, head.head, 0].cpu(), values[0, head.head, 0].float().cpu())
+    words = [str(model.tokenizer.decode([t])) for t in sample.tokens]
+    return TokenWeights(head, words, weights.numpy(), sample.spans["answer"])
+
+
 def _proof(
     config: ScanHeads, model: Model, assembler: Assembler, needles: Any, scores: HeadScores, bar: Progress
 ) -> Validation | None:
@@ -226,10 +278,7 @@ def _proof(
         return None
     draws, free = DRAWS[config.proof]
     length, samples = min(PROOF_LENGTH, max(config.lengths)), []
-    fresh: Iterator[Block] = blocks(
-        assembler, [length], config.depths, PROOF_SAMPLES, config.seed + 10_000, needles=needles,
-        haystack=config.haystack,
-    )  # fmt: skip
+    fresh = _fresh(config, assembler, needles)
     while len(samples) < PROOF_SAMPLES:
         samples += next(fresh).samples
     prose = torch.tensor([next(fresh).haystack[: length // 2] for _ in range(1)], device=model.device)
@@ -238,7 +287,8 @@ def _proof(
     ks = sorted({*STEPS, *({found} if found else set())})
     task = bar.add_task("proof", total=None)
     return validate(
-        model, scores, samples[:PROOF_SAMPLES], ks, draws, free, config.ablation, config.seed, config.batch, prose,
+        model, scores, samples[:PROOF_SAMPLES], ks, draws, free, cast(Ablation, config.ablation), config.seed,
+        config.batch, prose,
         source, config.proof, lambda text: bar.update(task, description=text),
     )  # fmt: skip
 
@@ -256,7 +306,7 @@ def save(scan: Scan, run: Run) -> None:
     """Write what the run gave: the published score layout, tidy tables, the report, the record."""
     import pandas as pd
 
-    from workbench_analyses.retrieval_view import report
+    from workbench_analyses.retrieval.view import report
 
     if scan.scores.n:
         run.write_json("scores.json", published(scan.scores))

@@ -1,0 +1,1 @@
+"""The retrieval scan in parts: its work and its views."""

@@ -1,0 +1,1 @@
+"""Commands that are not analyses, one file each: a module-level `COMMAND` is all that makes one."""

@@ -1,0 +1,124 @@
+"""One writer for a folder: a lock file that names its holder, taken over only from the dead.
+
+POSIX only. Between hosts (shared disks) the file alone decides; on one host a dead holder is recognised
+by its process id and, where /proc tells it, by when that process started (ids are used again).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import RunError
+
+_NEWBORN = 10.0  # seconds that an empty lock file may take to be filled before it counts as abandoned
+
+
+class FolderLock:
+    """Holds `folder/lock` from construction to `release()`. Raises RunError if another holds it, OSError."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "lock"
+        pid = os.getpid()
+        self._mine = {
+            "host": socket.gethostname(),
+            "pid": pid,
+            "space": _pid_space(),
+            "born": _process(pid)[1],
+            "since": time.time(),
+        }
+        with _alone_in(folder):
+            if not self._create():
+                self._take_over(folder)
+
+    def release(self) -> None:
+        """Give the folder back; a lock that is no longer ours is left alone."""
+        if _read(self.path) == self._mine:
+            self.path.unlink(missing_ok=True)
+
+    def _create(self) -> bool:
+        try:
+            handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return False
+        with os.fdopen(handle, "w") as stream:
+            json.dump(self._mine, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        return True
+
+    def _take_over(self, folder: Path) -> None:
+        holder = _read(self.path)
+        if holder and not _dead(holder):
+            raise RunError(
+                f"{folder} is being written by process {holder.get('pid')} on host {holder.get('host')}: "
+                f"wait for it or stop it; if it no longer exists, delete {self.path}"
+            )
+        if not holder and time.time() - self.path.stat().st_mtime < _NEWBORN:
+            raise RunError(f"{folder} has just been taken by another process: wait for it, or delete {self.path}")
+        self.path.unlink()
+        if not self._create():
+            raise RunError(f"{folder} was taken by another process at this moment: wait for it")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The holder that the file names; empty if it names none."""
+    try:
+        holder = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+def _dead(holder: dict[str, Any]) -> bool:
+    """True only if the holder surely no longer runs; a process that cannot be seen from here counts as alive."""
+    pid = holder.get("pid")
+    if holder.get("host") != socket.gethostname() or not isinstance(pid, int) or pid <= 0:
+        return False
+    if holder.get("space") != _pid_space():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    state, born = _process(pid)
+    return state in ("Z", "X") or bool(born and holder.get("born") and born != holder["born"])
+
+
+def _process(pid: int) -> tuple[str, str | None]:
+    """State letter and start (boot id and clock ticks) of a process; empty and None where /proc is silent."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # The name in field 2 may hold spaces and brackets; what follows its last bracket does not.
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "", None
+    return after_name[0], f"{boot}/{after_name[19]}"
+
+
+def _pid_space() -> str | None:
+    """Containers may share a host name and yet number their processes apart."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Take-overs on one host happen one at a time: else two could each remove the other's new lock."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,91 @@
+"""The record of a run (run.json): what was asked, with what, when, at what cost, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import BadInput, RunError
+from workbench.invocation import command_line
+from workbench.jsonable import canonical
+from workbench.versions import versions
+
+SCHEMA = 1
+
+
+def read_run(path: str | Path) -> dict[str, Any]:
+    """The record of a run (run.json) from its folder or the file itself. Raises BadInput in one line."""
+    file = Path(path)
+    if file.is_dir():
+        file = file / "run.json"
+    try:
+        record = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise BadInput(f"{path} is not a run folder (no {file.name}): name one that a scan wrote") from None
+    except OSError as error:
+        raise BadInput(f"cannot read {file} ({error.strerror})") from None
+    except ValueError as error:
+        raise BadInput(f"{file} is damaged ({error}): delete it or move its folder away") from None
+    if not isinstance(record, dict) or not isinstance(record.get("question"), dict):
+        raise BadInput(f"{file} is not the record of a run: name a folder that a scan wrote")
+    if record.get("schema") != SCHEMA:
+        raise BadInput(f"{file} has layout {record.get('schema')!r}, this version reads {SCHEMA}: update workbench")
+    return record
+
+
+def earlier_record(path: Path) -> dict[str, Any] | None:
+    """The record that a folder already holds, if any. Raises RunError if it cannot be relied on."""
+    if (path / "run.json").exists():
+        try:
+            return read_run(path)
+        except BadInput as error:
+            raise RunError(str(error)) from None
+    if any((path / "shards").iterdir()):
+        raise RunError(f"{path} has shards but no run.json, so nobody knows their question: move it away")
+    return None
+
+
+def same_question(path: Path, record: dict[str, Any], command: str, text: str) -> None:
+    """Raises RunError, naming what differs, unless the record asks the question of that canonical text."""
+    there, here = json.loads(canonical(record["question"])), json.loads(text)
+    differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+    if record.get("command") != command:
+        differing.insert(0, "command")
+    if differing:
+        raise RunError(
+            f"{path} holds another question (differs in {', '.join(differing)}): "
+            "name another folder with out=, or move this one away"
+        )
+
+
+def started(
+    earlier: dict[str, Any] | None, command: str, model: str, label: str, question: dict[str, Any]
+) -> dict[str, Any]:
+    """The record of a run that is under way; a resumed one remembers when it first started."""
+    this = now()
+    return {
+        "schema": SCHEMA,
+        "state": "running",
+        "command": command,
+        "model": model,
+        "label": label,
+        "question": question,
+        "seeds": {key: value for key, value in question.items() if "seed" in key},
+        "command_line": command_line(),
+        "versions": versions(),
+        "machine": {"platform": platform.platform(), "processors": os.cpu_count()},
+        "started": earlier.get("started") if earlier else this,
+        "resumed": [*earlier.get("resumed", []), this] if earlier else [],
+        "ended": None,
+        "cost": {},
+        "summary": {},
+    }
+
+
+def now() -> str:
+    """The present in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,35 @@
+"""Whether the parts of a HeadScores fit each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.errors import BadInput
+
+if TYPE_CHECKING:
+    from workbench.heads import HeadScores
+
+
+def check_fit(scores: HeadScores) -> None:
+    """Raise BadInput where the parts of a HeadScores do not fit each other."""
+    values, samples, what = scores.values, scores.per_sample, scores.method
+    if values.ndim != 2 or not values.size:
+        raise BadInput(f"{what}: scores are layers × heads, not {'×'.join(map(str, values.shape))}")
+    if np.isinf(values).any():
+        raise BadInput(f"{what}: a score is infinite")
+    if scores.tiebreak is not None and scores.tiebreak.shape != values.shape:
+        raise BadInput(f"{what}: tiebreak has another shape than the scores")
+    if scores.kv_heads is not None and (scores.kv_heads < 1 or scores.n_heads % scores.kv_heads):
+        raise BadInput(f"{what}: {scores.n_heads} heads cannot share {scores.kv_heads} key-value heads (kv_heads=)")
+    if any(not 0 <= layer < scores.n_layers or scores.scored[layer].any() for layer in scores.skipped_layers):
+        raise BadInput(f"{what}: skipped_layers {scores.skipped_layers} must be layers without scores")
+    if scores.groups is not None and len(scores.groups) != scores.n:
+        raise BadInput(f"{what}: {len(scores.groups)} groups for {scores.n} samples")
+    if samples is None:
+        return
+    if samples.shape[1:] != values.shape:
+        raise BadInput(f"{what}: per_sample is samples × layers × heads, and layers × heads differ from the scores")
+    if len(samples) and not np.allclose(samples.mean(0)[scores.scored], values[scores.scored], rtol=0, atol=1e-5):
+        raise BadInput(f"{what}: the scores are not the mean of per_sample")
