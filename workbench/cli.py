@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None, commands: Mapping[str, Command] | No
         # Python flushes stdout once more on exit: give it somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except ModuleNotFoundError as error:
+        return _say(f"error: {error}: workbench doctor tells how to install what is missing", 1)
     except OSError as error:
         return _say(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
     except Exception as error:  # the last line of defence: users get one line, developers ask for more
@@ -103,7 +105,11 @@ def _print(result: Any, as_json: bool) -> None:
 def _console() -> Any:
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit with 1, as if work had failed
+
+    return Screen() if sys.stdout.isatty() else Screen(width=_PIPE_WIDTH)
 
 
 def _say(message: str, code: int) -> int:

@@ -69,10 +69,10 @@ def parse(command: Command, words: Sequence[str]) -> Request:
     values: dict[str, Any] = {}
     if "config" not in options and "config" in typed:
         file = typed.pop("config")
-        for key, value in read_config(file, frozenset(options)).items():
-            values[_known(command, options, key, f" in {file}")] = _fit(options.get(key), key, value, f" in {file}")
-    for key, text in typed.items():
-        values[key] = _fit(options[key], key, text, "")
+        for word, value in read_config(file, frozenset(options)).items():
+            key = _known(command, options, word, f" in {file}")
+            values[key] = _fit(options[key], value, f" in {file}")
+    values |= {key: _fit(options[key], text, "") for key, text in typed.items()}
     missing = [option for key, option in options.items() if option.default is REQUIRED and key not in values]
     if missing:
         asked = ", ".join(f"{option.key}={option.doc and f' ({option.doc})'}" for option in missing)
@@ -148,19 +148,18 @@ def _use_equals(options: Mapping[str, Option], key: str, rest: Sequence[str]) ->
     return f"use key=value: {key}={value}{'' if key in options else did_you_mean(key, options)}"
 
 
-def _fit(option: Option | None, key: str, value: Any, where: str) -> Any:
+def _fit(option: Option, value: Any, where: str) -> Any:
     """A value in the type of its option; text of types that only chz knows is left to chz."""
-    assert option is not None
     try:
         return cast(value, option.kind) if not where else conform(value, option.kind)
     except NotThat as fault:
-        raise BadInput(f"{key}{where}: {fault} ({key} takes {type_name(option.kind)})") from None
+        raise BadInput(f"{option.key}{where}: {fault} ({option.key} takes {type_name(option.kind)})") from None
     except TypeError:
         return Castable(value) if isinstance(value, str) else value
 
 
 def _flag(key: str, text: str) -> bool:
-    return _fit(Option(key, bool, False, ""), key, text, "")
+    return _fit(Option(key, bool, False, ""), text, "")
 
 
 def _with_siblings(config: type, values: dict[str, Any]) -> dict[str, Any]:

@@ -183,7 +183,7 @@ class Run:
         self._write_record()
 
     def _write(self, name: str, data: bytes) -> Path:
-        if name in _OWN or name != Path(name).name or name.startswith("."):
+        if not name or name in _OWN or name != Path(name).name or name.startswith("."):
             raise ValueError(f"{name!r} is not a free file name in a run folder")
         with self._writing(name):
             atomic.write_bytes(self.path / name, data)

@@ -28,8 +28,8 @@ def llama():
 
 
 @pytest.fixture(scope="module")
-def found(llama, tmp_path_factory):
-    return wb.analyses.retrieval_heads.scan(llama, out=str(tmp_path_factory.mktemp("runs")), **SMALL)
+def found(llama):
+    return wb.analyses.retrieval_heads.scan(llama, **SMALL)
 
 
 def test_the_scan_finds_heads_whose_masking_destroys_recall(found):
@@ -99,7 +99,9 @@ def test_a_copied_cache_is_cut_and_independent(llama):
     assert cache.get_seq_length() == tokens.shape[1] == part.get_seq_length()
 
 
-def test_the_run_folder_holds_everything_and_resumes(found, llama):
+def test_the_run_folder_holds_everything_and_resumes(llama, tmp_path):
+    options = {**SMALL, "proof": "none", "out": str(tmp_path)}
+    found = wb.analyses.retrieval_heads.scan(llama, **options)
     folder = Path(found.path)
     published = json.loads((folder / "scores.json").read_text())
     assert set(published) == {f"{layer}-{head}" for layer in range(4) for head in range(16)}
@@ -110,8 +112,9 @@ def test_the_run_folder_holds_everything_and_resumes(found, llama):
     page = (folder / "report.html").read_text()
     assert "not Meta&#x27;s weights" in page and len(page) < 2_500_000
     assert "http" not in page.replace("http-equiv", "")
+    assert wb.read_scores(folder).top(5).heads == found.scores.top(5).heads
     next((folder / "shards").iterdir()).unlink()
-    again = wb.analyses.retrieval_heads.scan(llama, out=str(folder.parent), **SMALL)
+    again = wb.analyses.retrieval_heads.scan(llama, **options)
     assert again.path == found.path
     np.testing.assert_array_equal(again.scores.values, found.scores.values)
 

@@ -9,6 +9,7 @@ from subprocess import run as start
 import numpy as np
 import published
 import pytest
+from rich.console import Console
 
 from workbench.commands import compare as compare_command
 from workbench.commands import export as export_command
@@ -263,9 +264,8 @@ def test_export_command_writes_into_the_run(tmp_path):
     np.testing.assert_array_equal(parts(folder / "duo-attention")[0], [[1, 0]])
     assert result.summary()["provenance"]["validation"] == "not validated"
     json.dumps(result.summary())
-    from rich.console import Console
-
-    with Console(width=200, file=sys.stderr).capture() as shown, shown._console as console:
+    console = Console(width=200)
+    with console.capture() as shown:
         console.print(result)
     assert "score >= 0.3" in shown.get() and "not validated" in shown.get()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,35 +20,40 @@ if TYPE_CHECKING:
 Words = Mapping[str, tuple[str, ...] | None]
 """Keys of a command with their values; None: a file or folder; empty: anything."""
 
+_FILES = re.compile(r"\b(file|folder|path)s?\b", re.IGNORECASE)
+
 _BASH = """\
 # workbench completion for bash; load it with: source <(workbench completion bash)
 _workbench() {{
-    local line="${{COMP_LINE:0:COMP_POINT}}" word key values
+    local line="${{COMP_LINE:0:COMP_POINT}}" command="${{COMP_WORDS[1]}}" word key values
     word="${{line##*[[:space:]]}}"
     COMPREPLY=()
-    read -r -a typed <<< "$line"
-    if (( ${{#typed[@]}} < 2 )) || {{ (( ${{#typed[@]}} == 2 )) && [[ -n $word ]]; }}; then
-        COMPREPLY=($(compgen -W {commands} -- "$word"))
+    if (( COMP_CWORD == 1 )); then
+        mapfile -t COMPREPLY < <(compgen -W {commands} -- "$word")
         return
     fi
     key="${{word%%=*}}"
     if [[ $word != *=* ]]; then
-        case "${{typed[1]}}" in
+        case "$command" in
 {keys}
         esac
-        COMPREPLY=($(compgen -W "$values" -- "$word"))
+        mapfile -t COMPREPLY < <(compgen -W "$values" -- "$word")
         if [[ ${{#COMPREPLY[@]}} -eq 1 && ${{COMPREPLY[0]}} == *= ]]; then compopt -o nospace 2>/dev/null; fi
-        if [[ ${{#COMPREPLY[@]}} -eq 0 ]]; then COMPREPLY=($(compgen -f -- "$word")); fi
+        if [[ ${{#COMPREPLY[@]}} -eq 0 ]]; then
+            compopt -o filenames 2>/dev/null
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        fi
         return
     fi
-    case "${{typed[1]}} $key" in
+    case "$command $key" in
 {values}
     *) return ;;
     esac
     if [[ $values == @file ]]; then
-        COMPREPLY=($(compgen -f -- "${{word#*=}}"))
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "${{word#*=}}")
     else
-        COMPREPLY=($(compgen -W "$values" -- "${{word#*=}}"))
+        mapfile -t COMPREPLY < <(compgen -W "$values" -- "${{word#*=}}")
     fi
     # bash cuts words at `=` unless told otherwise: answer with what stands behind it, or with the whole word.
     if [[ $COMP_WORDBREAKS != *=* ]]; then COMPREPLY=("${{COMPREPLY[@]/#/$key=}}"); fi
@@ -97,10 +103,11 @@ class Script:
     text: str
 
     def __rich__(self) -> RenderableType:
-        """The script, unwrapped."""
+        """The script, unwrapped: printed alone, rich would forget that a text must not be wrapped."""
+        from rich.console import Group
         from rich.text import Text
 
-        return Text(self.text, no_wrap=True, overflow="ignore")
+        return Group(Text(self.text, no_wrap=True, overflow="ignore"))
 
     def summary(self) -> dict[str, Any]:
         """Shell and text."""
@@ -127,7 +134,8 @@ def _words(command: Command, models: tuple[str, ...]) -> Words:
 def _values(option: Option, models: tuple[str, ...]) -> tuple[str, ...] | None:
     if option.key == "model":
         return models
-    return None if takes_path(option.kind) else choices(option.kind)
+    known = choices(option.kind)
+    return None if takes_path(option.kind) or (not known and _FILES.search(option.doc)) else known
 
 
 def _leading(command: Command) -> tuple[str, ...]:
@@ -141,7 +149,7 @@ def bash(known: Mapping[str, Command], words: Mapping[str, Words]) -> str:
     keys, values = [], []
     for name, listed in words.items():
         offered = [*_leading(known[name]), *(f"{key}=" for key in listed)]
-        keys.append(f"        {name}) values={shlex.quote(' '.join(offered))} ;;")
+        keys.append(f"        {name}) values={shlex.quote(shlex.join(offered))} ;;")
         values += [
             f"    {shlex.quote(f'{name} {key}')}) values={_joined(v)} ;;" for key, v in listed.items() if v != ()
         ]
@@ -179,7 +187,8 @@ def fish(known: Mapping[str, Command], words: Mapping[str, Words]) -> str:
 
 
 def _joined(values: tuple[str, ...] | None) -> str:
-    return "@file" if values is None else shlex.quote(" ".join(values))
+    # Quoted twice: once as the text of an assignment, once because compgen -W expands the words it is given.
+    return "@file" if values is None else shlex.quote(shlex.join(values))
 
 
 def _fish(text: str) -> str:

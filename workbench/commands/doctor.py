@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +25,7 @@ _EXTRA = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
 _NAME = re.compile(r"[\w.-]+")
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_FATAL = ("missing", "broken")
 _TOLERANCE = 1e-5  # of float32 attention outputs of order one against float64
 
 
@@ -37,7 +38,7 @@ class DoctorConfig:
 class Finding:
     """One line: what was looked at, how it stands, and the command that mends it where something is wrong.
 
-    state: "ok", "missing" (required, so the exit code is 1) or "absent" (optional).
+    state: "ok"; "missing" or "broken" (required, so the exit code is 1); "absent" (optional).
     """
 
     topic: str
@@ -55,8 +56,8 @@ class Diagnosis:
 
     @property
     def exit_code(self) -> int:
-        """1 if something required is missing."""
-        return int(any(finding.state == "missing" for finding in self.findings))
+        """1 if something required is missing or broken."""
+        return int(any(finding.state in _FATAL for finding in self.findings))
 
     def __rich__(self) -> RenderableType:
         """One table, and a last line that says whether the house stands."""
@@ -67,12 +68,13 @@ class Diagnosis:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for title in ("what", "name", "state", "detail"):
             table.add_column(title, overflow="fold", no_wrap=title != "detail")
-        colours = {"ok": "green", "missing": "bold red", "absent": "yellow"}
+        colours = {"ok": "green", "absent": "yellow"} | dict.fromkeys(_FATAL, "bold red")
         for f in self.findings:
             detail = f"{f.detail}; {f.remedy}" if f.remedy else f.detail
             table.add_row(Text(f.topic), Text(f.name), Text(f.state, style=colours[f.state]), Text(detail))
-        faults = sum(finding.state == "missing" for finding in self.findings)
-        return Group(table, Text(f"\n{faults} required part(s) missing" if faults else "\nnothing required is missing"))
+        faults = sum(finding.state in _FATAL for finding in self.findings)
+        verdict = f"{faults} required part(s) missing or broken" if faults else "nothing required is missing"
+        return Group(table, Text(f"\n{verdict}"))
 
     def summary(self) -> dict[str, Any]:
         """The findings as they are."""
@@ -81,7 +83,8 @@ class Diagnosis:
 
 def run(config: DoctorConfig) -> Diagnosis:
     """Look at everything; opens no connection and changes nothing."""
-    return Diagnosis((*_here(), *_libraries(), *_devices(), *_backends(), *_models(), *_pages(), *_network()))
+    heavy = (*_imported("device", _devices), *_imported("attention", _backends))
+    return Diagnosis((*_here(), *_libraries(), *heavy, *_models(), *_pages(), *_network()))
 
 
 def _here() -> Iterator[Finding]:
@@ -123,9 +126,18 @@ def requirement_fault(requirement: str) -> str:
     return "" if wanted.contains(installed, prereleases=True) else f"{installed} does not satisfy {wanted}"
 
 
+def _imported(topic: str, probe: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Findings of a probe that imports libraries, any of which may be missing or damaged."""
+    try:
+        yield from probe()
+    except (ImportError, OSError) as error:
+        fault = " ".join(f"{type(error).__name__}: {error}".split())
+        yield Finding(
+            topic, getattr(error, "name", None) or "import", "broken", fault, "mend the libraries named above"
+        )
+
+
 def _devices() -> Iterator[Finding]:
-    if version("torch") is None:
-        return
     import torch
 
     if not torch.cuda.is_available():
@@ -138,8 +150,6 @@ def _devices() -> Iterator[Finding]:
 
 def _backends() -> Iterator[Finding]:
     """Run every attention backend on a small random input and compare it with the float64 reference."""
-    if version("torch") is None:
-        return
     import torch
     import workbench_kernels as kernels
 
@@ -149,7 +159,7 @@ def _backends() -> Iterator[Finding]:
     truth = kernels.attend(q, k, v, spec, backend="reference")[0].double()
     for name in sorted(kernels.BACKENDS):
         error = (kernels.attend(q, k, v, spec, backend=name)[0].double() - truth).abs().max().item()
-        state = "ok" if error <= _TOLERANCE else "missing"
+        state = "ok" if error <= _TOLERANCE else "broken"
         yield Finding("attention", name, state, f"largest difference from the reference {error:.0e}")
     yield Finding("attention", "triton", "absent", "not yet in this version")
 

@@ -1,34 +1,55 @@
-"""The word-level tokenizer of the reference models, as a Hugging Face folder."""
+"""The word-level tokenizer of the reference models, as an ordinary Hugging Face tokenizer folder."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from workbench.reference_models.recipes import grammar
+from workbench.reference_models.recipes.grammar import VOCABULARY
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PAD, BOS, EOS, UNK = VOCABULARY[:4]
+
+GLUED = r"(?<=[0-9])[a-z]|\G(?!\A)(?<=[a-z])[a-z]|[a-z](?=[a-z]*[0-9])"
+"""A letter of a run that holds a digit, as in `7f3a`: after a digit, after such a letter, or before a digit."""
 
 
-def build() -> Any:
-    """One id a word of the grammar: text is lower-cased, punctuation and digits stand alone, letters glued to digits
-    come apart, anything else is `<unk>`; `<bos>` first."""
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+def build_tokenizer() -> Tokenizer:
+    """A WordLevel tokenizer over the grammar's vocabulary.
 
-    tokenizer = Tokenizer(models.WordLevel(dict(grammar.INDEX), unk_token="<unk>"))
+    Text is lowercased; punctuation stands alone; numbers fall into digits, and letters glued to digits into letters
+    (`7f3a` is four tokens), while ordinary words stay whole; other words are `<unk>`. One `<bos>` is put in front,
+    and texts are never cut.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token=UNK))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Split(Regex(r"\d|[^\w\s]"), "isolated"),
+            pre_tokenizers.Punctuation("isolated"),
+            pre_tokenizers.Split(Regex(GLUED), "isolated"),
+            pre_tokenizers.Digits(individual_digits=True),
         ]
     )
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", grammar.BOS)]
+        single=f"{BOS} $A", pair=f"{BOS} $A {BOS}:1 $B:1", special_tokens=[(BOS, VOCABULARY.index(BOS))]
     )
-    special = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), grammar.SPECIAL, strict=True))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=4096, **special)
+    tokenizer.add_special_tokens([AddedToken(word, special=True) for word in (PAD, BOS, EOS, UNK)])
+    return tokenizer
 
 
-def save(folder: Path) -> None:
-    """Write tokenizer.json and its config."""
-    build().save_pretrained(folder)
+def write_tokenizer(folder: Path, context: int = 4096) -> None:
+    """Write tokenizer.json and tokenizer_config.json, which AutoTokenizer loads offline, into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    build_tokenizer().save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast", "pad_token": PAD, "bos_token": BOS, "eos_token": EOS,
+        "unk_token": UNK, "model_max_length": context, "padding_side": "left",
+        "clean_up_tokenization_spaces": False, "model_input_names": ["input_ids", "attention_mask"],
+    }  # fmt: skip
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")

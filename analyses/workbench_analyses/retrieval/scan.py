@@ -23,6 +23,7 @@ from workbench.models import Model, load
 from workbench.probes.repeats import RepeatScores, repeat_scores
 from workbench.probes.retrieval import SampleScore, score_block
 from workbench.runs import Run
+from workbench.scores_io import score_files
 from workbench.stopping import Decision, decide
 from workbench.tasks.needle import Assembler, Block, blocks, read_needles
 from workbench.validation import Ablation, Validation, validate
@@ -309,16 +310,10 @@ def save(scan: Scan, run: Run) -> None:
     from workbench_analyses.retrieval.view import report
 
     if scan.scores.n:
-        run.write_json("scores.json", published(scan.scores))
+        for name, text in score_files(scan.scores).items():
+            run.write_text(name, text)
     tables = [s.to_frame().assign(method=s.method) for s in (scan.scores, *scan.companions.values())]
     run.write_table("scores.parquet", pd.concat(tables, ignore_index=True))
     run.write_table("samples.parquet", pd.DataFrame(scan.samples))
     run.write_text("report.html", report(scan))
     run.finish(scan.summary(), scan.cost)
-
-
-def published(scores: HeadScores) -> dict[str, list[float]]:
-    """The layout of the published files: {"layer-head": [score of each accepted sample]}; unscored heads left out."""
-    assert scores.per_sample is not None
-    heads = sorted(scores.rank())
-    return {f"{h.layer}-{h.head}": [round(float(x), 6) for x in scores.per_sample[:, h.layer, h.head]] for h in heads}

@@ -1,0 +1,32 @@
+"""Building blocks of one self-contained offline HTML page; they know nothing of any analysis."""
+
+from __future__ import annotations
+
+from workbench.views.attention_patterns import AttentionPatterns
+from workbench.views.block import Block
+from workbench.views.command import Command
+from workbench.views.curves import Curves, Series
+from workbench.views.downloads import Download, Downloads
+from workbench.views.head_map import HeadMap
+from workbench.views.heatmap import Heatmap
+from workbench.views.page import Page, Section
+from workbench.views.prose import Prose
+from workbench.views.table import Table
+from workbench.views.token_view import TokenView
+
+__all__ = [
+    "AttentionPatterns",
+    "Block",
+    "Command",
+    "Curves",
+    "Download",
+    "Downloads",
+    "HeadMap",
+    "Heatmap",
+    "Page",
+    "Prose",
+    "Section",
+    "Series",
+    "Table",
+    "TokenView",
+]
