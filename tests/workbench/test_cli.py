@@ -404,7 +404,7 @@ class C:
     pass
 class Long:
     def __rich__(self):
-        return "x\\n" * 20_000
+        return ("x" * 100 + "\n") * 3_000
     def summary(self):
         return {"x": ["y" * 100] * 20_000}
 def wait(config):
