@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import json
 import os
 import urllib.error
@@ -49,6 +50,8 @@ class Model:
         self.n_layers, self.n_heads = int(bridge.cfg.n_layers), int(bridge.cfg.n_heads)
         self.n_kv_heads = int(getattr(bridge.cfg, "n_key_value_heads", None) or self.n_heads)
         self.context = int(getattr(self.config, "max_position_embeddings", 0) or bridge.cfg.n_ctx)
+        named = inspect.signature(bridge.original_model.forward).parameters
+        self._cache_name = "cache" if "cache" in named else "past_key_values"  # renamed by transformers 5.24
 
     @property
     def device(self) -> torch.device:
@@ -93,7 +96,7 @@ class Model:
         plan = Plan(edits=compiled, reductions=reductions)
         extra: dict[str, Any] = {"use_cache": use_cache or cache is not None}
         if cache is not None:
-            extra["past_key_values"] = cache
+            extra[self._cache_name] = cache
         if keep is not None:
             extra["logits_to_keep"] = torch.arange(keep.start, keep.stop, device=tokens.device)
         if attention_mask is not None:

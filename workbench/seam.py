@@ -150,6 +150,8 @@ class Seam:
             attention = getattr(block, "attn", None)
             if attention is not None:
                 self.layers[i] = attention
+            if isinstance(attention, AttentionBridge):
+                object.__setattr__(attention, "_update_kv_cache", types.MethodType(_update_kv_cache, attention))
         self.plan: Plan | None = None
 
     @property
@@ -219,6 +221,15 @@ class Seam:
         finally:
             for block in blocks:
                 block.__dict__.pop("forward", None)
+
+
+def _update_kv_cache(self: Any, k: Tensor, v: Tensor, cache: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    # transformers 5.24 hands the attention layers `cache`, until then `past_key_values`. TransformerLens 4.3 knows the
+    # old name only and takes its absence for no past at all: each decoded token would attend to itself alone, without
+    # an error, in `_joint`, on layers that go the eager way and on the plain bridge. So this stays, inside `on` or not.
+    if cache is not None:
+        kwargs["past_key_values"] = cache
+    return type(self)._update_kv_cache(self, k, v, **kwargs)
 
 
 def _kind(attention: Any) -> str | None:

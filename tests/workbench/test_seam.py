@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import tiny_models
 import torch
+from transformers import AutoModelForCausalLM
 from workbench_kernels import Reductions
 
 import workbench as wb
@@ -108,6 +111,31 @@ def test_teacher_forced_equals_prefill_and_cached_decode(model, at: str, kind: s
 
 
 @torch.no_grad()
+def test_a_pattern_hook_sees_the_cached_past(model):
+    x, seen = tokens(2, 20), []
+
+    def halve(p, hook):
+        seen.append(p.shape[2:])
+        return p * 0.5
+
+    with model.bridge.hooks(fwd_hooks=[("blocks.1.attn.hook_pattern", halve)]):
+        whole = model(x)
+        step = model.forward(x[:, :16], use_cache=True)
+        parts, cache = [step.logits], step.cache
+        for i in range(16, 20):
+            parts.append(model.forward(x[:, i : i + 1], cache=cache).logits)
+    close(torch.cat(parts, 1), whole, 2e-5)
+    assert [q for q, _ in seen] == [20, 16, 1, 1, 1, 1]
+
+
+@torch.no_grad()
+def test_the_cache_goes_by_the_name_transformers_gives_it(llama):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        llama.generate(tokens(1, 12), max_new_tokens=3)
+
+
+@torch.no_grad()
 def test_each_batch_row_carries_its_own_edit(model):
     x = tokens(1).expand(4, -1)
     edits = [mask([(0, 2)]), mask([(1, 5), (2, 1)], "uniform"), window([(1, 0)], 1, 3), scale([(2, 7)], 3.0)]
@@ -191,9 +219,11 @@ def test_gradients_equal_the_eager_bridge(model):
 @torch.no_grad()
 def test_generation_equals_hugging_face(model):
     x = tokens(1, 12)
-    theirs = model.bridge.original_model.generate(x, max_new_tokens=20, do_sample=False)[:, 12:]
+    theirs = AutoModelForCausalLM.from_pretrained(model.label).generate(x, max_new_tokens=20, do_sample=False)[:, 12:]
     ours = model.generate(x, max_new_tokens=20)
     assert ours[0].tolist() == theirs[0].tolist()[: ours.shape[1]]
+    bridges = model.bridge.original_model.generate(x, max_new_tokens=20, do_sample=False)[:, 12:]
+    assert bridges.tolist() == theirs.tolist(), "outside the seam too"
     assert ours.shape[1] == 20 or int(ours[0, -1]) in model.stop_tokens
 
 
