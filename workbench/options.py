@@ -80,14 +80,18 @@ def parse(command: Command, words: Sequence[str]) -> Request:
     return Request(_construct(command.config, _with_siblings(command.config, values)), as_json)
 
 
-def command_line(command: Command, config: Any) -> str:
-    """The shortest command that makes this config: what differs from the defaults, quoted for a shell."""
+def command_line(command: Command, config: Any, always: Sequence[str] = (), never: Sequence[str] = ()) -> str:
+    """The shortest command that makes this config: what differs from the defaults, quoted for a shell.
+
+    always, never: keys that are said, or left out, whatever their values.
+    """
     import shlex
 
     words = ["workbench", command.name]
     for key, option in options_of(command.config).items():
         value = _reach(config, key)
-        if value is not None and value != option.default:
+        differs = value is not None and value != option.default
+        if key in always or (differs and key not in never):
             words.append(f"{key}={written(value)}")
     return shlex.join(words)
 

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -30,9 +30,19 @@ from workbench.shards import Damaged, checked, file_name, model_slug, pack
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["Run", "read_run"]
+__all__ = ["Remember", "Run", "read_run", "unremembered"]
+
+Work = Callable[[], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
+"""The arrays and the JSON-able facts of one unit of work, computed when called."""
+Remember = Callable[[str, Work], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
+"""A unit's name and its work; what it gave, now or in an earlier session."""
 
 _OWN = ("run.json", "progress.jsonl", "lock", "shards")
+
+
+def unremembered(unit: str, work: Work) -> tuple[Mapping[str, np.ndarray], Mapping[str, Any]]:
+    """`Run.remember` where no run folder is written."""
+    return work()
 
 
 class Run:
@@ -154,6 +164,13 @@ class Run:
         except Damaged as fault:
             message = f"shard {shard} of unit {unit!r} {fault}: run the same command again, it is then redone"
             raise RunError(message) from None
+
+    def remember(self, unit: str, work: Work) -> tuple[Mapping[str, np.ndarray], Mapping[str, Any]]:
+        """What a finished unit gave, or else the work done now and stored."""
+        if unit not in self.done():
+            arrays, meta = work()
+            self.save(unit, arrays, meta)
+        return self.load(unit)
 
     def seconds(self) -> float:
         """Seconds of work that the finished units took, earlier sessions included."""

@@ -1,31 +1,44 @@
 """The proof: mask heads and watch the task. Curves against K for the list and for random controls.
 
-The control is drawn from the layers that hold the list, in the same numbers, the list excluded: in a small model heads
-of early layers are necessary for everything, so controls across layers break the task too.
+One primary test, fixed beforehand: the area between the mean of the layer-matched control and the list. Everything
+else is secondary, its p-values corrected together (Benjamini–Hochberg).
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections import Counter
+import hashlib
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
-from workbench.interventions import mask
+from workbench.controls import Heads, matched_lists, p_value, random_lists
+from workbench.interventions import mask, window
+from workbench.masked_recall import Ablate, exact_recall, rouge
+from workbench.runs import Remember, unremembered
 from workbench.tasks.needle import Sample
 
-Heads = tuple[tuple[int, int], ...]
-Ablation = Literal["zero", "mean", "resample", "uniform"]
+if TYPE_CHECKING:
+    from workbench.heads import HeadScores
+
+Ablation = Literal["zero", "mean", "resample", "uniform", "window"]
+WORDY = 0.5
+"""Unmasked exact recall below which the answers are read by ROUGE instead."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """Exact recall at one K: of the list, of each control draw; matched is empty where no control exists."""
+    """Recall at one K: of the list, of each control draw; matched is empty where no control exists.
+
+    ties: heads that tie with the last one of the list. enumerated: matched holds all lists that exist. off_task:
+    next-token loss in nats on text without a needle. p: against matched; q: the same corrected over all K.
+    """
 
     k: int
     top: float
@@ -34,13 +47,17 @@ class Point:
     bottom: float
     ties: int = 0
     enumerated: bool = False
+    off_task: float | None = None
+    p: float | None = None
+    q: float | None = None
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Masking curves and the one primary test, fixed beforehand: the area between matched and top curves."""
+    """Masking curves, the primary test (area, p, the smallest p that it could give), and where recall halves."""
 
     ablation: str
+    metric: str
     base: float
     n: int
     points: tuple[Point, ...]
@@ -48,131 +65,122 @@ class Validation:
     p: float | None
     p_smallest: float | None
     halves_at: int | None
-    off_task: tuple[float, float] | None  # next-token loss on prose: unmasked, list masked
-    off_task_k: int
+    off_task: float | None
     proof: str
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 
+    def plot(self) -> Any:
+        """The masking curves as a Plotly figure."""
+        from workbench.views.masking import masking_curves
 
-def matched_draws(
-    chosen: Heads, heads: int, draws: int, rng: np.random.Generator, usable: set[tuple[int, int]]
-) -> tuple[list[Heads], bool]:
-    """Random sets with the list's number of heads in each of its layers, none of them in the list.
-
-    Empty where a layer has fewer others; all sets (second value true) where fewer exist than were asked for.
-    """
-    need = Counter(layer for layer, _ in chosen)
-    pools = {layer: [h for h in range(heads) if (layer, h) in usable and (layer, h) not in chosen] for layer in need}
-    if any(len(pools[layer]) < n for layer, n in need.items()):
-        return [], False
-    total = math.prod(math.comb(len(pools[layer]), n) for layer, n in need.items())
-    if total <= draws:
-        parts = [
-            [[(layer, h) for h in c] for c in itertools.combinations(pools[layer], n)] for layer, n in need.items()
-        ]
-        return [tuple(itertools.chain(*p)) for p in itertools.product(*parts)], True
-    out: dict[Heads, None] = {}
-    while len(out) < draws:
-        picks = [(layer, int(h)) for layer, n in need.items() for h in rng.choice(pools[layer], n, replace=False)]
-        out[tuple(sorted(picks))] = None
-    return list(out), False
+        return masking_curves(self).plotly()
 
 
-def exact_recall(
-    model: Any, samples: Sequence[Sample], lists: Sequence[Heads], how: Ablation, batch: int, source: Any = None
-) -> np.ndarray:
-    """Share of samples answered exactly with each list masked, [lists, samples]; every row its own heads.
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """How the proof is done. samples: none of them seen by the scan. prose: [b, n] ids without a needle."""
 
-    Samples run as rows of one batch, resumed at the lowest layer that any list of the batch edits.
-    """
-    out = np.zeros((len(lists), len(samples)))
-    for j, sample in enumerate(samples):
-        tokens = torch.tensor([[*sample.tokens, *sample.answer]], device=model.device)
-        first, n = len(sample.tokens) - 1, len(sample.answer)
-        answer = torch.tensor(sample.answer, device=model.device)
-        by_layer: dict[int, list[int]] = {}
-        for i, heads in enumerate(lists):
-            by_layer.setdefault(min((layer for layer, _ in heads), default=model.n_layers - 1), []).append(i)
-        for layer, members in by_layer.items():
-            resid = model.resid_pre(layer, tokens)
-            for part in (members[s : s + batch] for s in range(0, len(members), batch)):
-                edits = [mask(lists[i], how, source=source) for i in part]
-                got = model.forward_from(
-                    layer, resid.expand(len(part), -1, -1), edits=edits, keep=slice(first, first + n),
-                    decode_from=[first],
-                )  # fmt: skip
-                out[part, j] = (got.logits.argmax(-1) == answer).all(-1).cpu().numpy()
-    return out
+    samples: Sequence[Sample]
+    ks: Sequence[int] = (1, 2, 3, 4, 6)
+    draws: int = 20
+    all_layers: int = 10
+    how: Ablation = "zero"
+    source: Any = None  # a Reference, for mean and resample
+    prose: Int[Tensor, "b n"] | None = None
+    ends: set[int] = field(default_factory=set)
+    seed: int = 0
+    batch: int = 32
+    name: str = "default"
+
+    def ablate(self, heads: Heads) -> Any:
+        """The intervention that takes heads out."""
+        if self.how == "window":
+            return window(heads)
+        return mask(heads, self.how, source=self.source)
 
 
 @torch.no_grad()
 def validate(
     model: Any,
-    scores: Any,
-    samples: Sequence[Sample],
-    ks: Sequence[int] = (1, 2, 3, 4, 6),
-    draws: int = 20,
-    all_layers: int = 10,
-    how: Ablation = "zero",
-    seed: int = 0,
-    batch: int = 32,
-    prose: torch.Tensor | None = None,
-    source: Any = None,
-    proof: str = "default",
-    progress: Callable[[str], None] = lambda text: None,
+    scores: HeadScores,
+    proof: Proof,
+    remember: Remember = unremembered,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Validation:
-    """Mask the top K, K layer-matched random, K random and the bottom K heads, for each K.
-
-    prose: [b, n] ids of text without a needle, for the off-task control at the K where recall halves.
-    """
-    rng = np.random.default_rng(seed)
-    ranked = [tuple(h) for h in scores.rank()]
-    usable = set(ranked)
-    ks = [k for k in ks if k <= len(ranked)]
-    base = float(exact_recall(model, samples, [()], "zero", 1).mean())
+    """Mask the top K, K layer-matched random, K random and the bottom K heads, for each K."""
+    ks = [k for k in proof.ks if k <= len(scores.rank())]
+    exact = partial(exact_recall, model, proof.samples, ablate=proof.ablate, batch=proof.batch)
+    base, metric, recall = float(exact([()]).mean()), "exact recall", exact
+    if base < WORDY:
+        spoken = partial(rouge, model, proof.samples, ablate=proof.ablate, batch=proof.batch, ends=proof.ends)
+        told = float(spoken([()]).mean())
+        if told > base:
+            base, metric, recall = told, "ROUGE-1 recall", spoken
     points = []
-    for k in ks:
-        progress(f"masking {k} heads")
-        top, bottom = tuple(ranked[:k]), tuple(ranked[-k:])
-        matched, every = matched_draws(top, model.n_heads, draws, rng, usable)
-        others = [h for h in ranked if h not in top]
-        free = [tuple(others[i] for i in rng.choice(len(others), k, replace=False)) for _ in range(all_layers)]
-        free = free if len(others) >= k else []
-        recall = exact_recall(model, samples, [top, bottom, *matched, *free], how, batch, source).mean(1)
-        m = 2 + len(matched)
-        points.append(
-            Point(k, float(recall[0]), tuple(recall[2:m].tolist()), tuple(recall[m:].tolist()), float(recall[1]),
-                  scores.top(k).ambiguous, every)
-        )  # fmt: skip
-    area, p, smallest = _primary(points, draws, rng)
+    for done, k in enumerate(ks):
+        progress(done, len(ks))
+        points.append(_point(scores, proof, k, recall, remember))
+    loss = partial(_loss, model, proof.prose, proof.ablate)
+    points = _corrected([replace(pt, off_task=loss(tuple(scores.top(pt.k)))) for pt in points])
+    progress(len(ks), len(ks))
+    area, p, smallest = _primary(points, proof)
     halves = next((pt.k for pt in points if pt.top <= base / 2), None)
-    k_off = halves or (ks[-1] if ks else 0)
-    off = _off_task(model, prose, tuple(ranked[:k_off]), how, source) if prose is not None and k_off else None
-    return Validation(how, base, len(samples), tuple(points), area, p, smallest, halves, off, k_off, proof)
+    return Validation(
+        proof.how, metric, base, len(proof.samples), tuple(points), area, p, smallest, halves, loss(()), proof.name
+    )
 
 
-def _primary(points: Sequence[Point], draws: int, rng: np.random.Generator) -> tuple[float, float | None, float | None]:
-    """Area between the matched mean and the list, and p = (1 + draws at least as harmful) / (1 + draws).
+def _point(
+    scores: HeadScores, proof: Proof, k: int, recall: Callable[[list[Heads]], np.ndarray], remember: Remember
+) -> Point:
+    usable = scores.rank()
+    top, bottom = tuple(usable[:k]), tuple(scores.bottom(k))
+    matched, every = matched_lists(top, usable, proof.draws, proof.seed + k)
+    free = random_lists(top, usable, proof.all_layers, proof.seed + k)
+    lists = [top, bottom, *matched, *free]
+    # the name holds the lists: a list that has changed since the shard was written is another unit
+    key = hashlib.sha256(json.dumps(lists).encode()).hexdigest()[:8]
+    found = remember(f"proof-{k}-{key}", lambda: ({"recall": recall(lists)}, {}))[0]["recall"].mean(1)
+    m = 2 + len(matched)
+    return Point(
+        k, float(found[0]), tuple(found[2:m].tolist()), tuple(found[m:].tolist()), float(found[1]),
+        scores.top(k).ambiguous, every,
+    )  # fmt: skip
 
-    A random curve takes one control draw at each K that has a control; where all sets were enumerated, it takes one of
+
+def _corrected(points: Sequence[Point]) -> list[Point]:
+    """Secondary p of each K (harm = minus recall), and q over all K that have a control."""
+    from scipy.stats import false_discovery_control
+
+    ps = [p_value(-pt.top, [-m for m in pt.matched]) if pt.matched else None for pt in points]
+    tested = [p for p in ps if p is not None]
+    qs = iter(false_discovery_control(tested) if tested else ())
+    return [replace(pt, p=p, q=None if p is None else float(next(qs))) for pt, p in zip(points, ps, strict=True)]
+
+
+def _primary(points: Sequence[Point], proof: Proof) -> tuple[float, float | None, float | None]:
+    """Area between the matched mean and the list, its p, and the smallest p that so many draws can give.
+
+    A random curve takes one control draw at each K that has a control; where all lists were enumerated, it takes one of
     them at random.
     """
     control = [pt for pt in points if pt.matched]
-    if not control or draws < 1:
+    if not control:
         return float("nan"), None, None
+    rng = np.random.default_rng(proof.seed)
     mean = np.array([np.mean(pt.matched) for pt in control])
-    picks = [rng.choice(pt.matched, draws) if pt.enumerated else np.array(pt.matched) for pt in control]
+    picks = [rng.choice(pt.matched, proof.draws) if pt.enumerated else np.array(pt.matched) for pt in control]
     area = float((mean - [pt.top for pt in control]).mean())
     harm = (mean[:, None] - np.array(picks)).mean(0)
-    return area, float((1 + (harm >= area - 1e-12).sum()) / (1 + draws)), 1 / (1 + draws)
+    return area, p_value(area, harm), 1 / (1 + proof.draws)
 
 
-def _off_task(model: Any, prose: torch.Tensor, heads: Heads, how: Ablation, source: Any) -> tuple[float, float]:
-    losses = []
-    for edits in (None, mask(heads, how, source=source)):
-        logits = model.forward(prose, edits=edits).logits[:, :-1].float()
-        losses.append(float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), prose[:, 1:].flatten())))
-    return losses[0], losses[1]
+def _loss(model: Any, prose: Tensor | None, ablate: Ablate, heads: Heads) -> float | None:
+    """Next-token loss on text without a needle: masking retrieval heads should leave it alone."""
+    if prose is None:
+        return None
+    logits = model.forward(prose, edits=ablate(heads) if heads else None).logits[:, :-1].float()
+    return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), prose[:, 1:].flatten()))

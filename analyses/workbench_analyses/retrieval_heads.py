@@ -14,17 +14,24 @@ from workbench.errors import BadInput
 
 if TYPE_CHECKING:
     from workbench.models import Model
-    from workbench_analyses.retrieval.scan import Scan
+    from workbench_analyses.retrieval.result import Scan
 
 PROOFS = ("default", "full", "none")
+ABLATIONS = ("zero", "mean", "resample", "uniform", "window")
+LEAST_LENGTH = 64
+ASIDE = ("out", "device", "batch")
+"""Options that change no number."""
 
 
 @chz.chz
 class ScanHeads:
-    """Options of the scan; all but out, device and batch can change a number and belong to the question."""
+    """Options of the scan; all but those of ASIDE can change a number and belong to the question."""
 
     model: str = chz.field(default="llama", doc="bundled name, local Hugging Face folder or hub id")
-    lengths: tuple[int, ...] = chz.field(default=(256, 512, 1024), doc="prompt lengths in tokens")
+    context: int = chz.field(default=1024, doc="longest prompt in tokens; a half and a quarter of it are scanned too")
+    lengths: tuple[int, ...] | None = chz.field(
+        default=None, doc="prompt lengths in tokens, instead of context's three"
+    )
     depths: tuple[float, ...] = chz.field(default=(0, 25, 50, 75, 100), doc="needle depths in percent")
     rounds: int = chz.field(default=8, doc="haystacks a length, at most; fresh needles in each")
     until: float | None = chz.field(default=0.95, doc="stop when the list is this stable; none: run the whole grid")
@@ -33,7 +40,7 @@ class ScanHeads:
     haystack: str | None = chz.field(default=None, doc="your haystack: a text file or a folder of .txt files")
     template: str = chz.field(default="auto", doc="auto, chat or none")
     proof: str = chz.field(default="default", doc="masking curves: default, full (199 draws) or none")
-    ablation: str = chz.field(default="zero", doc="how the proof masks: zero, uniform, mean or resample")
+    ablation: str = chz.field(default="zero", doc="how the proof masks: zero, mean, resample, uniform or window")
     seed: int = chz.field(default=0, doc="draws needles, haystacks and controls")
     dtype: str = chz.field(default="float32", doc="float32, bfloat16 or float16")
     device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
@@ -43,21 +50,30 @@ class ScanHeads:
 
     @chz.validate
     def _sane(self) -> None:
-        if not self.lengths or min(self.lengths) < 64:
-            raise BadInput(f"lengths={list(self.lengths)}: give prompt lengths of at least 64 tokens")
+        if self.lengths is None and self.context < 4 * LEAST_LENGTH:
+            raise BadInput(f"context={self.context}: give at least {4 * LEAST_LENGTH} tokens, or lengths=")
+        if not self.prompt_lengths or min(self.prompt_lengths) < LEAST_LENGTH:
+            raise BadInput(f"lengths={self.lengths}: give prompt lengths of at least {LEAST_LENGTH} tokens")
         if not self.depths or min(self.depths) < 0 or max(self.depths) > 100:
             raise BadInput(f"depths={list(self.depths)}: depths are percentages from 0 to 100")
         if self.rounds < 1 or self.batch < 1:
             raise BadInput("rounds and batch must be at least 1")
         if self.proof not in PROOFS:
             raise BadInput(f"proof={self.proof}: use {', '.join(PROOFS)}")
+        if self.ablation not in ABLATIONS:
+            raise BadInput(f"ablation={self.ablation}: use {', '.join(ABLATIONS)}")
         if self.until is not None and not 0 < self.until <= 1:
             raise BadInput(f"until={self.until}: a stability between 0 and 1, or none")
 
+    @property
+    def prompt_lengths(self) -> tuple[int, ...]:
+        """The lengths of the grid."""
+        return self.lengths if self.lengths is not None else (self.context // 4, self.context // 2, self.context)
+
     def question(self) -> dict[str, Any]:
         """Every option that can change a number."""
-        aside = ("out", "device", "batch")
-        return {k: v for k, v in chz.asdict(self).items() if k not in aside}
+        asked = {k: v for k, v in chz.asdict(self).items() if k not in (*ASIDE, "context")}
+        return asked | {"lengths": self.prompt_lengths}
 
 
 def scan(model: Model | str | ScanHeads = "llama", **options: Any) -> Scan:

@@ -95,6 +95,14 @@ def read_needles(path: str | Path) -> list[Needle]:
     return out
 
 
+def answer_ends(tokenizer: Any, stop_tokens: Sequence[int], needles: Sequence[Needle] | None = None) -> set[int]:
+    """Ids that end an answer: end of text, whatever holds a line break, a full stop; none that an answer holds."""
+    pieces = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+    ends = {i for i, piece in enumerate(pieces) if "\n" in piece or piece.strip() == "."}
+    held = {i for n in needles or () for i in tokenizer(n.answer, add_special_tokens=False)["input_ids"]}
+    return {*stop_tokens, *ends} - held
+
+
 class Assembler:
     """Puts a context together as token ids, piece by piece, so that every span is known."""
 

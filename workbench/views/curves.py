@@ -76,6 +76,12 @@ class Curves:
         axes = {"xaxis": self._x_axis(), "yaxis": self._y_axis()}
         return {"data": traces, "layout": {**axes, "shapes": lines, "annotations": notes}}
 
+    def plotly(self) -> Any:
+        """The same as a Plotly figure, for notebooks."""
+        import plotly.graph_objects as go
+
+        return go.Figure(self.spec())
+
     def _traces(self, place: int, s: Series) -> list[dict[str, Any]]:
         colour = OKABE_ITO[place]
         line = {"color": colour, "width": 2, "dash": _DASHES[place]}

@@ -13,6 +13,8 @@ from workbench.views.text import esc, inline, interval, number
 Cell = str | int | float | None | tuple[float, float, float]
 """A text, a number (None and NaN are shown as n/a and sort last), or (value, low, high)."""
 
+LONG = 40
+"""Characters from which a text may break over lines."""
 _HEAD = re.compile(r"L(\d+)H(\d+)")
 
 
@@ -73,7 +75,8 @@ class Table:
                 link = f'<button type="button" class="headlink" data-head="{found[1]}.{found[2]}">{value}</button>'
                 key = f"{int(found[1]):06d}.{int(found[2]):06d}"
                 return f'<td data-key="{key}">{link}</td>'
-            return f'<td data-key="{esc(value)}">{inline(value)}</td>'
+            wraps = ' class="long"' if len(value) > LONG else ""
+            return f'<td{wraps} data-key="{esc(value)}">{inline(value)}</td>'
         shown = interval(*value, self.digits) if isinstance(value, tuple) else number(value, self.digits)
         return f'<td{_NUM if numeric else ""} data-key="{_key(value)}">{shown}</td>'
 

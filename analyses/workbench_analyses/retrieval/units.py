@@ -1,0 +1,112 @@
+"""Units of the scan: blocks of needles scored one by one, until the list of heads is stable or the grid is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from workbench.heads import HeadScores, ModelIdentity
+from workbench.models import Model
+from workbench.probes.repeats import RepeatScores
+from workbench.probes.retrieval import score_block
+from workbench.runs import Remember
+from workbench.stopping import Decision, decide
+from workbench.tasks.needle import Assembler, Block, Needle, blocks
+from workbench_analyses.retrieval_heads import ScanHeads
+
+LEAST = 5
+"""Accepted samples below which a copy score is not said."""
+ARRAYS = ("distinct", "raw", "mass", "statement_mass")
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """What the finished units gave: one row per sample, arrays [samples, layers, heads], the stop rule's decision."""
+
+    rows: list[dict[str, Any]]
+    arrays: dict[str, np.ndarray]
+    decision: Decision | None
+
+    @property
+    def accepted(self) -> np.ndarray:
+        """Which samples the model answered."""
+        return np.array([row["accepted"] for row in self.rows])
+
+
+def score_units(
+    config: ScanHeads,
+    model: Model,
+    units: Iterator[Block],
+    stops: set[int],
+    remember: Remember,
+    advance: Callable[[], None],
+) -> Units:
+    """Score the units in order. Looks at the stop rule after each round, and so at the same places always."""
+    rows: list[dict[str, Any]] = []
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ARRAYS}
+    decision = None
+    for reached, block in enumerate(units, 1):
+        arrays, meta = remember(block.name, lambda b=block: _score(model, b, stops))
+        rows += meta["samples"]
+        for name in ARRAYS:
+            parts[name].append(arrays[name])
+        advance()
+        if config.until is not None and reached % len(config.prompt_lengths) == 0:
+            decision = _decide(config, np.concatenate(parts["distinct"]), rows)
+            if decision.stop:
+                break
+    return Units(rows, {name: np.concatenate(each) for name, each in parts.items()}, decision)
+
+
+def grid(config: ScanHeads, assembler: Assembler, needles: list[Needle] | None) -> Iterator[Block]:
+    """The ordered list of units that the scan goes through."""
+    return blocks(
+        assembler, config.prompt_lengths, config.depths, config.rounds, config.seed, needles=needles,
+        haystack=config.haystack,
+    )  # fmt: skip
+
+
+def _decide(config: ScanHeads, distinct: np.ndarray, rows: list[dict[str, Any]]) -> Decision:
+    keep = np.array([row["accepted"] for row in rows])
+    names = tuple(row["needle"] for row in rows if row["accepted"])
+    assert config.until is not None
+    return decide(distinct[keep], names, config.threshold, config.until)
+
+
+def _score(model: Model, block: Block, stops: set[int]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    scored = score_block(model, block, stops)
+    arrays = {name: np.stack([getattr(s, name) for s in scored]) for name in ARRAYS}
+    rows = [
+        {"unit": block.name, "length": x.cell[0], "depth": x.cell[1], "reached": x.depth, "needle": x.needle,
+         "kind": x.kind, "tokens": len(x.tokens), "accepted": s.accepted, "recall": s.recall, "exact": s.exact,
+         "decoded": s.decoded, "response": model.tokenizer.decode(s.response)}
+        for x, s in zip(block.samples, scored, strict=True)
+    ]  # fmt: skip
+    return arrays, {"samples": rows}
+
+
+def head_scores(
+    config: ScanHeads, model: Model, identity: ModelIdentity, units: Units, repeats: RepeatScores
+) -> dict[str, HeadScores]:
+    """`distinct` (the score), `raw`, `mass`, `statement_mass`, and those of repeated tokens; NaN with few answers."""
+    keep = units.accepted
+    enough = int(keep.sum()) >= LEAST
+    skipped = tuple(i for i in range(model.n_layers) if i not in model.seam.layers)
+    common: dict[str, Any] = {"model": identity, "kv_heads": model.n_kv_heads, "skipped_layers": skipped}
+    scored: dict[str, Any] = {"parameters": config.question(), **common}
+    if enough:
+        scored["groups"] = tuple(row["needle"] for row in units.rows if row["accepted"])
+    out, tie = {}, units.arrays["mass"][keep].mean(0) if enough else None
+    for name in ARRAYS:
+        each, method = units.arrays[name][keep], f"retrieval/{name}"
+        if enough:
+            tiebreak = tie if name == "distinct" else None
+            out[name] = HeadScores.from_samples(each, method, tiebreak=tiebreak, **scored)
+        else:
+            out[name] = HeadScores(np.full(each.shape[1:], np.nan), method, **scored)
+    for name in ("echo", "induction", "previous"):
+        out[name] = HeadScores(getattr(repeats, name), f"repeats/{name}", {"k": repeats.k}, **common)
+    return out

@@ -1,0 +1,68 @@
+"""How much of the needles a model still tells with heads masked; every batch row masks heads of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from workbench.controls import Heads
+from workbench.probes.retrieval import rouge_recall
+from workbench.tasks.needle import Sample
+
+Ablate = Callable[[Heads], Any]
+"""From a list of heads to the intervention that takes them out."""
+
+
+@torch.no_grad()
+def exact_recall(
+    model: Any, samples: Sequence[Sample], lists: Sequence[Heads], ablate: Ablate, batch: int
+) -> Float[np.ndarray, "lists samples"]:
+    """1 where the expected answer is what greedy decoding says: the arg-max after every one of its prefixes.
+
+    One forward tells it. Rows resume at the lowest layer that their lists edit.
+    """
+    out = np.zeros((len(lists), len(samples)))
+    for j, sample in enumerate(samples):
+        tokens = torch.tensor([[*sample.tokens, *sample.answer]], device=model.device)
+        first, n = len(sample.tokens) - 1, len(sample.answer)
+        answer = torch.tensor(sample.answer, device=model.device)
+        for layer, members in _by_lowest_layer(lists, model.n_layers - 1).items():
+            resid = model.resid_pre(layer, tokens)
+            for part in (members[s : s + batch] for s in range(0, len(members), batch)):
+                got = model.forward_from(
+                    layer, resid.expand(len(part), -1, -1), edits=[ablate(lists[i]) for i in part],
+                    keep=slice(first, first + n), decode_from=[first],
+                )  # fmt: skip
+                right = (got.logits.argmax(-1) == answer).all(-1)
+                out[part, j] = right.cpu().numpy()
+    return out
+
+
+@torch.no_grad()
+def rouge(
+    model: Any, samples: Sequence[Sample], lists: Sequence[Heads], ablate: Ablate, batch: int, ends: set[int]
+) -> Float[np.ndarray, "lists samples"]:
+    """ROUGE-1 recall of the answer in the greedy response: for models that answer in words of their own."""
+    out = np.zeros((len(lists), len(samples)))
+    for j, sample in enumerate(samples):
+        prompt = torch.tensor([sample.tokens], device=model.device)
+        said, steps = model.tokenizer.decode(sample.answer), max(16, 4 * len(sample.answer))
+        for start in range(0, len(lists), batch):
+            part = lists[start : start + batch]
+            edits = [ablate(heads) for heads in part]
+            got = model.generate(prompt.expand(len(part), -1), steps, sorted(ends), edits)
+            for i, row in enumerate(got.tolist()):
+                stop = next((at for at, token in enumerate(row) if token in ends), len(row))
+                out[start + i, j] = rouge_recall(said, model.tokenizer.decode(row[:stop]))
+    return out
+
+
+def _by_lowest_layer(lists: Sequence[Heads], last: int) -> dict[int, list[int]]:
+    groups: dict[int, list[int]] = {}
+    for i, heads in enumerate(lists):
+        groups.setdefault(min((layer for layer, _ in heads), default=last), []).append(i)
+    return groups

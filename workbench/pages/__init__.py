@@ -1,1 +1,0 @@
-"""One offline page with inline pictures: no library, no network."""
