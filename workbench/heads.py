@@ -80,6 +80,13 @@ class HeadScores:
         """The one-line description."""
         return f"HeadScores({self.describe()})"
 
+    def _repr_html_(self) -> str:
+        """The notebook output: a small head map and its ten highest heads."""
+        from workbench.views.notebook import mini_html
+
+        low, high = self.interval()
+        return mini_html(self.values, self.method, low=low, high=high, kv_heads=self.kv_heads, caption=self.describe())
+
     @property
     def n(self) -> int:
         """Samples; 0 where only the scores are known."""

@@ -20,16 +20,34 @@ WHOLE_MAP = 128
 """CircuitsVis draws whole maps up to this many tokens."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Looks:
     """Attention of the top heads over one prompt and its forced answer."""
 
     heads: tuple[Head, ...]
     words: tuple[str, ...]
     rows: tuple[int, ...]
-    """Positions whose attention is held; the first one produces the answer's first token."""
+    """Positions whose attention is held."""
+    reading: int
+    """The one of them that produces the answer's first token."""
     weights: Float[np.ndarray, "heads rows tokens"]
     spans: dict[str, tuple[int, int]]
+
+    def __repr__(self) -> str:
+        """Its heads and size."""
+        return f"Looks({' '.join(map(str, self.heads))}: {len(self.rows)} rows × {len(self.words)} tokens)"
+
+    def _repr_html_(self) -> str:
+        """The notebook output: what each head reads when the answer's first token is produced."""
+        from workbench.views.token_strip import token_strip
+
+        row = self.rows.index(self.reading)
+        produced = self.words[self.rows[row] + 1]
+        strips = (
+            token_strip(self.words, w[row], self.spans["answer"], f"{head} at the step that produces “{produced}”")
+            for head, w in zip(self.heads, self.weights, strict=True)
+        )
+        return "".join(strips)
 
 
 def looks_at_answer(model: Model, scores: HeadScores, sample: Sample) -> Looks:
@@ -58,4 +76,4 @@ def _looks(model: Model, scores: HeadScores, sample: Sample, rows: Sequence[int]
         indices = stats[head.layer].top_indices[0, head.head].cpu().numpy()
         np.put_along_axis(weights[i], indices, values, axis=1)
     words = tuple(str(model.tokenizer.decode([t])) for t in ids)
-    return Looks(heads, words, tuple(rows), weights, dict(sample.spans))
+    return Looks(heads, words, tuple(rows), len(sample.tokens) - 1, weights, dict(sample.spans))

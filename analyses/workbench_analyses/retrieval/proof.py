@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from workbench.heads import HeadScores
 from workbench.interventions import reference
 from workbench.models import Model
+from workbench.progress import Report
 from workbench.runs import Remember
 from workbench.tasks.needle import Assembler, Block, Needle, blocks
 from workbench.validation import Ablation, Proof, Validation, validate
@@ -32,7 +33,7 @@ def prove(
     scores: HeadScores,
     stops: set[int],
     remember: Remember,
-    progress: Callable[[int, int], None],
+    report: Report,
 ) -> Validation | None:
     """Mask the list and its controls; None where it was not asked for or there is no list."""
     if config.proof == "none" or not scores.n:
@@ -48,7 +49,7 @@ def prove(
         samples[:SAMPLES], sorted({*STEPS, *({found} if found else set())}), draws, free, cast(Ablation, config.ablation),
         source, prose, stops, config.seed, config.batch, config.proof,
     )  # fmt: skip
-    return validate(model, scores, proof, remember, progress)
+    return validate(model, scores, proof, remember, report)
 
 
 def unseen(

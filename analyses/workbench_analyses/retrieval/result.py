@@ -20,7 +20,7 @@ from workbench_analyses.retrieval_heads import ASIDE, COMMAND, ScanHeads
 TOP = 10
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scan:
     """Scores of all heads, their proof, and what it took.
 
@@ -44,6 +44,10 @@ class Scan:
     maps: Looks | None
     cost: dict[str, float]
     path: str | None = None
+
+    def __repr__(self) -> str:
+        """The finding in a line."""
+        return f"Scan({self.model_label}: {self.verdict})"
 
     @property
     def accepted(self) -> int:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from workbench.cost import peak_memory
 from workbench.errors import BadInput
 from workbench.heads import HeadScores, ModelIdentity
 from workbench.models import Model, load
 from workbench.probes.repeats import repeat_scores
+from workbench.progress import Stages, progress
 from workbench.runs import Remember, Run, unremembered
 from workbench.scores_io import score_files
 from workbench.tasks.needle import Assembler, Needle, answer_ends, read_needles
@@ -42,7 +39,7 @@ class _Work:
     needles: list[Needle] | None
     stops: set[int]
     remember: Remember
-    bar: Progress
+    stages: Stages
 
 
 def run_scan(config: ScanHeads, model: Model | None = None) -> Scan:
@@ -55,14 +52,14 @@ def run_scan(config: ScanHeads, model: Model | None = None) -> Scan:
     identity = ModelIdentity(model.name, *model.identity())
     question = {**config.question(), "identity": [identity.config_hash, identity.weights]}
     opened = Run.open(config.out, "scan-heads", model.name, question, model.label) if config.out else nullcontext()
-    with opened as run, _progress() as bar:
+    with opened as run, progress() as stages:
         remember = run.remember if run else unremembered
         stops = answer_ends(model.tokenizer, model.stop_tokens, needles)
-        scan = _scan(_Work(config, model, assembler, needles, stops, remember, bar), identity, started, run)
+        scan = _scan(_Work(config, model, assembler, needles, stops, remember, stages), identity, started, run)
         if run is not None:
             save(scan, run)
             for warning in run.warnings:
-                bar.console.print(f"note: {warning}", markup=False)
+                stages.note(f"note: {warning}")
     return scan
 
 
@@ -74,45 +71,29 @@ def _check_context(config: ScanHeads, model: Model) -> None:
         raise BadInput(f"{asked}: {model.name} takes {model.context} tokens; set {key}={longest} or less")
 
 
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield bar
-
-
 def _scan(work: _Work, identity: ModelIdentity, started: float, run: Run | None) -> Scan:
     config, model = work.config, work.model
-    task = work.bar.add_task("needles", total=config.rounds * len(config.prompt_lengths))
     units = score_units(
         config, model, grid(config, work.assembler, work.needles), work.stops, work.remember,
-        lambda: work.bar.advance(task),
+        work.stages.stage("needles"),
     )  # fmt: skip
-    work.bar.update(task, total=work.bar.tasks[task].completed)
     repeats = repeat_scores(model, min(model.context, max(config.prompt_lengths)), config.seed)
     scores = head_scores(config, model, identity, units, repeats)
     primary = scores.pop("distinct")
     agreement = _agreement(work)
     scored = time.perf_counter()
-    validation = _prove(work, primary)
+    validation = prove(
+        config, model, work.assembler, work.needles, primary, work.stops, work.remember, work.stages.stage("proof")
+    )
     looks, maps = _looks(work, primary)
     ended = time.perf_counter()
     cost = {"scan_seconds": scored - started, "proof_seconds": ended - scored, "peak_memory_mib": peak_memory()}
+    if run is not None and run.resumed:
+        cost["earlier_seconds"] = max(0.0, run.seconds() - (ended - started))
     return Scan(
         primary, scores, units.rows, repeats, validation, units.decision, config, model.label, work.assembler.template,
         agreement, looks, maps, cost, str(run.path) if run else None,
     )  # fmt: skip
-
-
-def _prove(work: _Work, scores: HeadScores) -> Any:
-    task = work.bar.add_task("proof", total=None, visible=work.config.proof != "none")
-
-    def progress(done: int, total: int) -> None:
-        work.bar.update(task, completed=done, total=total)
-
-    return prove(work.config, work.model, work.assembler, work.needles, scores, work.stops, work.remember, progress)
 
 
 def _agreement(work: _Work) -> tuple[int, int] | None:

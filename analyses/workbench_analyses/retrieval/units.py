@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from workbench.heads import HeadScores, ModelIdentity
 from workbench.models import Model
 from workbench.probes.repeats import RepeatScores
 from workbench.probes.retrieval import score_block
+from workbench.progress import Report
 from workbench.runs import Remember
 from workbench.stopping import Decision, decide
 from workbench.tasks.needle import Assembler, Block, Needle, blocks
@@ -42,7 +43,7 @@ def score_units(
     units: Iterator[Block],
     stops: set[int],
     remember: Remember,
-    advance: Callable[[], None],
+    report: Report,
 ) -> Units:
     """Score the units in order. Looks at the stop rule after each round, and so at the same places always."""
     rows: list[dict[str, Any]] = []
@@ -53,7 +54,7 @@ def score_units(
         rows += meta["samples"]
         for name in ARRAYS:
             parts[name].append(arrays[name])
-        advance()
+        report(reached, config.rounds * len(config.prompt_lengths))
         if config.until is not None and reached % len(config.prompt_lengths) == 0:
             decision = _decide(config, np.concatenate(parts["distinct"]), rows)
             if decision.stop:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from workbench.reference_models.recipes import documents, grammar
 from workbench.reference_models.recipes.documents import FIRST, LOSS_WEIGHT, PROSE, REPEATED, Mix
 from workbench.reference_models.recipes.muon import Muon
 from workbench.reference_models.recipes.tiny_llama import Shape, TinyLlama, export
+from workbench.reference_models.tokenizer import write_tokenizer
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,11 @@ class Training:
         self.stage = self.step = self.total = self.tokens = 0
         self.repeat = self.first = 0.0
         self.log: list[dict[str, Any]] = []
+
+    @property
+    def most_steps(self) -> int:
+        """Steps of all stages; stages end sooner when they have learned enough."""
+        return sum(stage.steps for stage in self.recipe.stages)
 
     def advance(self) -> bool:
         """One optimiser step; False when the recipe is done."""
@@ -177,11 +184,17 @@ def train(
     return run
 
 
-def train_all(folder: Path, progress: Callable[[Training], None] | None = None) -> None:
-    """All phases, each in a folder of its own below `folder`; finished ones are kept, the last one is the model."""
+def train_all(folder: Path, progress: Callable[[int, Training], None] | None = None, seed: int = 0) -> Path:
+    """All phases, each in a folder of its own below `folder`; finished ones are kept. Gives the last one: the model.
+
+    progress: called with the phase (from 0) and its training at every checkpoint.
+    """
     start = None
-    for i, recipe in enumerate(PHASES, 1):
-        part = folder / f"phase-{i}"
+    for i, recipe in enumerate(PHASES):
+        part = folder / f"phase-{i + 1}"
         if not (part / "training.json").exists():
-            train(part, recipe, start, progress=progress)
+            train(part, replace(recipe, seed=recipe.seed + seed), start, progress=progress and partial(progress, i))
         start = part
+    assert start is not None
+    write_tokenizer(start)
+    return start

@@ -1,0 +1,61 @@
+"""Progress of long work on stderr: a live bar with the remaining time in a terminal, a line per tenth elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Report = Callable[[int, int], None]
+"""Takes the units done and the total."""
+
+
+class Stages:
+    """Named stages of one piece of work; `stage` gives the function that reports how far it is."""
+
+    def __init__(self, console: Console, bar: Progress | None) -> None:
+        self.console, self.bar = console, bar
+
+    def stage(self, name: str, total: int | None = None) -> Report:
+        """A stage of `total` units, unknown until the first report where it is None."""
+        if self.bar is None:
+            return _lines(self.console, name)
+        bar, task = self.bar, self.bar.add_task(name, total=total)
+        return lambda done, total: bar.update(task, completed=done, total=total)
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, markup=False, highlight=False)
+
+
+@contextmanager
+def progress() -> Iterator[Stages]:
+    """Stages on stderr. Notebooks get lines: a live widget would be saved with them and show nothing."""
+    console = Console(stderr=True, force_jupyter=False)
+    if not console.is_terminal:
+        yield Stages(console, None)
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield Stages(console, bar)
+
+
+def _lines(console: Console, name: str) -> Report:
+    started, told = time.perf_counter(), -1
+
+    def report(done: int, total: int) -> None:
+        nonlocal told
+        tenth = 10 * done // max(1, total)
+        if tenth > told and done:
+            told = tenth
+            spent = time.perf_counter() - started
+            left = spent / done * (total - done)
+            rest = f", about {left:.0f} s left" if done < total else ""
+            console.print(f"{name}: {done} of {total}, {spent:.0f} s{rest}", markup=False, highlight=False)
+
+    return report
