@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from workbench.errors import BadInput
+
 _SUFFIX = ".partial"
 
 
@@ -61,3 +63,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def check_writable(folder: str | Path) -> None:
+    """Raises BadInput where a folder cannot be made or written; makes nothing."""
+    there = next(p for p in (Path(folder).absolute(), *Path(folder).absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise BadInput(f"out={folder}: {there} is a file; name a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise BadInput(f"out={folder}: {there} cannot be written; name another folder")

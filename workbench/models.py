@@ -6,9 +6,6 @@ import contextlib
 import hashlib
 import inspect
 import json
-import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +19,9 @@ from workbench_kernels import Reductions, Statistics
 from workbench.errors import ModelError, Unsupported
 from workbench.reference_models import catalogue
 from workbench.seam import CompactMask, Plan, Seam
+from workbench.sources import locate
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-HUB_PATIENCE = 4.0
-"""Seconds until an unreachable hub is said to be one."""
 
 
 @dataclass
@@ -52,6 +48,11 @@ class Model:
         self.context = int(getattr(self.config, "max_position_embeddings", 0) or bridge.cfg.n_ctx)
         named = inspect.signature(bridge.original_model.forward).parameters
         self._cache_name = "cache" if "cache" in named else "past_key_values"  # renamed by transformers 5.24
+
+    def __repr__(self) -> str:
+        """Its name, size and what it is."""
+        size = f"{self.n_layers} layers × {self.n_heads} heads, {self.n_kv_heads} kv heads, context {self.context:,}"
+        return f"Model({self.name}: {size}; {self.label})"
 
     @property
     def device(self) -> torch.device:
@@ -199,62 +200,8 @@ def load(
         if dtype not in DTYPES:
             raise ModelError(f"dtype={dtype} is not known: use one of {', '.join(DTYPES)}")
         dtype = DTYPES[dtype]
-    place, name, label = _locate(str(source), trust_remote_code)
-    return Model(_boot(place, dtype, device, trust_remote_code), name, label)
-
-
-def _locate(source: str, trust_remote_code: bool) -> tuple[str, str, str]:
-    if source in catalogue.BUNDLED:
-        folder = catalogue.folder(source)
-        _check_folder(folder, trust_remote_code)
-        return str(folder), source, catalogue.BUNDLED[source].label
-    if Path(source).is_dir():
-        _check_folder(Path(source), trust_remote_code)
-        return source, Path(source).resolve().name, source
-    if "/" not in source or source.startswith((".", "/", "~")) or source.count("/") > 1:
-        catalogue.folder(source)  # raises with the nearest bundled name
-    _check_hub(source)
-    return source, source.replace("/", "--"), source
-
-
-def _check_folder(folder: Path, trust_remote_code: bool) -> None:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ModelError(f"{folder}: no config.json; a model folder holds config.json, *.safetensors and a tokenizer")
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON ({error})") from None
-    if not any(folder.glob("*.safetensors")):
-        pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
-        what = f"only pickled weights ({pickled[0].name}), which are not loaded" if pickled else "no weights"
-        raise ModelError(f"{folder}: {what}; save the model with save_pretrained(..., safe_serialization=True)")
-    if "auto_map" in config and not trust_remote_code:
-        raise ModelError(f"{folder}: needs code of its own; trust_remote_code=true runs it, if you trust it")
-    kinds = config.get("architectures") or []
-    if kinds and not any(k.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for k in kinds):
-        raise ModelError(f"{folder}: {kinds[0]} is not a decoder; heads are scanned in decoder language models")
-
-
-def _check_hub(source: str) -> None:
-    """Fail fast and in one line where the hub cannot be reached and nothing is cached."""
-    from huggingface_hub import try_to_load_from_cache
-
-    if isinstance(try_to_load_from_cache(source, "config.json"), str):
-        return
-    remedy = "download it elsewhere and give the folder, or use a bundled model (workbench models)"
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
-        raise ModelError(f"{source}: not in the cache, and HF_HUB_OFFLINE=1; {remedy}")
-    end = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-    try:
-        urllib.request.urlopen(f"{end}/{source}/resolve/main/config.json", timeout=HUB_PATIENCE).close()
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
-            raise ModelError(f"{source}: the hub wants a login (hf auth login), or has no such model") from None
-        if error.code == 404:
-            raise ModelError(f"{source}: the hub has no such model{catalogue.nearest(source)}") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{source}: the hub cannot be reached ({error}); {remedy}") from None
+    found = locate(str(source), trust_remote_code)
+    return Model(_boot(found.place, dtype, device, trust_remote_code), found.name, found.label)
 
 
 def _boot(place: str, dtype: torch.dtype, device: str | None, trust_remote_code: bool) -> Any:
@@ -262,11 +209,13 @@ def _boot(place: str, dtype: torch.dtype, device: str | None, trust_remote_code:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # shards of weights are no progress of the user's work
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    planted = catalogue.PLANTED.get(place)
+    built = planted.parts(dtype, device) if planted else {}
     try:
         bridge = TransformerBridge.boot_transformers(  # type: ignore[attr-defined]
-            place, dtype=dtype, device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-            trust_remote_code=trust_remote_code,
-        )  # fmt: skip
+            place, dtype=dtype, device=device, trust_remote_code=trust_remote_code, **built
+        )
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{place}: cannot be loaded: {reason}") from error

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from workbench_analyses.retrieval.result import Scan
 
 PROOFS = ("default", "full", "none")
+DTYPES = ("float32", "bfloat16", "float16")
 ABLATIONS = ("zero", "mean", "resample", "uniform", "window")
 LEAST_LENGTH = 64
 ASIDE = ("out", "device", "batch")
@@ -60,6 +61,8 @@ class ScanHeads:
             raise BadInput("rounds and batch must be at least 1")
         if self.proof not in PROOFS:
             raise BadInput(f"proof={self.proof}: use {', '.join(PROOFS)}")
+        if self.dtype not in DTYPES:
+            raise BadInput(f"dtype={self.dtype}: use {', '.join(DTYPES)}")
         if self.ablation not in ABLATIONS:
             raise BadInput(f"ablation={self.ablation}: use {', '.join(ABLATIONS)}")
         if self.until is not None and not 0 < self.until <= 1:
@@ -79,16 +82,36 @@ class ScanHeads:
 def scan(model: Model | str | ScanHeads = "llama", **options: Any) -> Scan:
     """Scan a model for retrieval heads and prove them; writes nothing unless `out=` is given.
 
-    model: a loaded Model, a name, or a whole ScanHeads config. options: the fields of ScanHeads.
+    model: a loaded Model, a live TransformerBridge, a name, or a whole ScanHeads config. options: the fields of
+    ScanHeads. Raises BadInput and ModelError in one line.
     """
-    from workbench.models import Model as Loaded
+    if isinstance(model, ScanHeads):
+        config, loaded = chz.replace(model, **options) if options else model, None
+    elif isinstance(model, str):
+        config, loaded = ScanHeads(model=model, **{"out": None, **options}), None
+    else:
+        from workbench.models import load
+
+        loaded = load(model)
+        config = ScanHeads(model=loaded.name, **{"out": None, **options})
+    _check_cheaply(config, locating=loaded is None)
     from workbench_analyses.retrieval.scan import run_scan
 
-    if isinstance(model, ScanHeads):
-        return run_scan(chz.replace(model, **options) if options else model)
-    loaded = model if isinstance(model, Loaded) else None
-    name = loaded.name if loaded else str(model)
-    return run_scan(ScanHeads(model=name, **{"out": None, **options}), loaded)
+    return run_scan(config, loaded)
+
+
+def _check_cheaply(config: ScanHeads, locating: bool) -> None:
+    """What is wrong is said before torch is imported, which takes seconds."""
+    from workbench.atomic import check_writable
+    from workbench.sources import locate
+    from workbench.tasks.needle import read_needles
+
+    if locating:
+        locate(config.model, config.trust_remote_code)
+    if config.needles:
+        read_needles(config.needles)
+    if config.out:
+        check_writable(config.out)
 
 
 COMMAND = Command("scan-heads", "find the retrieval heads of a model, prove them, report", ScanHeads, scan, ())

@@ -18,7 +18,7 @@ from workbench.command import Command
 from workbench.commands import completion, doctor
 from workbench.discovery import commands
 from workbench.options import options_of
-from workbench.reference_models.catalogue import BUNDLED, folder
+from workbench.reference_models.catalogue import BUNDLED, PLANTED, folder
 
 
 def answer(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -34,7 +34,10 @@ def test_models_lists_every_bundled_model_once(capsys):
         assert " ".join(bundled.label.split()) in " ".join(out.split())
     rows = json.loads(answer(capsys, "models", "json=true")[1])["models"]
     assert [row["name"] for row in rows] == list(BUNDLED)
-    for row in rows:
+    for name in PLANTED:
+        assert next(row for row in rows if row["name"] == name) | {"folder": None, "bytes": None} in rows
+        assert any(line.startswith(f"{name} ") and "built on load" in line for line in out.splitlines())
+    for row in (row for row in rows if row["name"] not in PLANTED):
         files = [file for file in folder(row["name"]).rglob("*") if file.is_file()]
         assert row["bytes"] == sum(len(file.read_bytes()) for file in files)
 

@@ -165,9 +165,12 @@ def _backends() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from workbench.reference_models.catalogue import BUNDLED, folder
+    from workbench.reference_models.catalogue import BUNDLED, PLANTED, folder
 
     for name in BUNDLED:
+        if name in PLANTED:
+            yield Finding("model", name, "ok", "built on load")
+            continue
         there = (folder(name) / "config.json").is_file()
         remedy = "" if there else f"pip install --force-reinstall --no-deps {DISTRIBUTION}"
         yield Finding("model", name, "ok" if there else "missing", "bundled" if there else "its files are gone", remedy)

@@ -21,7 +21,7 @@ class ModelsConfig:
 
 @dataclass(frozen=True)
 class Models:
-    """Bundled models: name, what it is, label, folder, and the bytes it takes on disk."""
+    """Bundled models: name, what it is, label, folder, and the bytes on disk; None for what is built on load."""
 
     rows: tuple[dict[str, Any], ...]
 
@@ -35,8 +35,7 @@ class Models:
         for title in ("model=", "size", "what it is"):
             table.add_column(title, no_wrap=title != "what it is", justify="right" if title == "size" else "left")
         for row in self.rows:
-            size = f"{row['bytes'] / 1e6:.1f} MB" if row["bytes"] else "missing"
-            table.add_row(Text(row["name"]), Text(size), Text(f"{row['summary']} [{row['label']}]"))
+            table.add_row(Text(row["name"]), Text(_size(row["bytes"])), Text(f"{row['summary']} [{row['label']}]"))
         other = "Any other model: a local Hugging Face folder (model=./folder) or a hub id (model=org/name)."
         return Group(table, Text("\n" + other))
 
@@ -47,13 +46,20 @@ class Models:
 
 def run(config: ModelsConfig) -> Models:
     """List what is bundled; reads file sizes only, loads no model."""
-    from workbench.reference_models.catalogue import BUNDLED, folder
+    from workbench.reference_models.catalogue import BUNDLED, PLANTED, folder
 
     rows = []
     for name, bundled in BUNDLED.items():
+        place = None if name in PLANTED else folder(name)
         facts = {"name": name, "summary": bundled.summary, "label": bundled.label}
-        rows.append(facts | {"folder": str(folder(name)), "bytes": _bytes(folder(name))})
+        rows.append(facts | {"folder": place and str(place), "bytes": place and _bytes(place)})
     return Models(tuple(rows))
+
+
+def _size(taken: int | None) -> str:
+    if taken is None:
+        return "built on load"
+    return f"{taken / 1e6:.1f} MB" if taken else "missing"
 
 
 def _bytes(folder: Path) -> int:

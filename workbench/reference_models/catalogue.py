@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from workbench.errors import ModelError, did_you_mean
+from workbench.reference_models.planted import Planted, Roles, planted_models
 
 HOME = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Bundled:
-    """A model that ships with the package."""
+    """A trained model that ships with the package; what its heads do is not known beforehand."""
 
     name: str
     summary: str
     label: str
+    roles: Roles = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def folder(self) -> Path:
@@ -28,13 +31,17 @@ TRAINED = "workbench reference model (llama architecture), not Meta's weights"
 _ALL = (
     Bundled("llama", "4 layers × 16 heads, trained here on needles in a little English; has retrieval heads", TRAINED),
 )
-BUNDLED = {b.name: b for b in _ALL}
+PLANTED = planted_models()
+BUNDLED: dict[str, Bundled | Planted] = {b.name: b for b in (*_ALL, *PLANTED.values())}
 
 
 def folder(name: str) -> Path:
-    """The folder of a bundled model. Raises ModelError, with the nearest name, for any other."""
-    if name in BUNDLED:
-        return BUNDLED[name].folder
+    """The folder of a bundled model. Raises ModelError for a planted one and, with the nearest name, for any other."""
+    bundled = BUNDLED.get(name)
+    if isinstance(bundled, Bundled):
+        return bundled.folder
+    if bundled is not None:
+        raise ModelError(f"{name}: built on load, so it has no folder; workbench.load({name!r}) gives it")
     raise ModelError(
         f"{name}: no bundled model, folder or hub id (owner/name) of this name.{did_you_mean(name, BUNDLED)} "
         f"Bundled: {', '.join(BUNDLED)}"

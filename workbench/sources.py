@@ -1,0 +1,85 @@
+"""Where a model comes from: bundled name, local Hugging Face folder or hub id. Needs no torch, so it answers at once."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.errors import ModelError
+from workbench.reference_models import catalogue
+
+HUB_PATIENCE = 4.0
+"""Seconds until an unreachable hub is said to be one."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """place: what Hugging Face loads from. name: short, fit for a file name. label: what the model is called."""
+
+    place: str
+    name: str
+    label: str
+
+
+def locate(source: str, trust_remote_code: bool = False) -> Source:
+    """Where a model is. Raises ModelError, in one line with the remedy, for what cannot be loaded from there."""
+    if source in catalogue.PLANTED:
+        return Source(source, source, catalogue.PLANTED[source].label)
+    if source in catalogue.BUNDLED:
+        folder = catalogue.folder(source)
+        check_folder(folder, trust_remote_code)
+        return Source(str(folder), source, catalogue.BUNDLED[source].label)
+    if Path(source).is_dir():
+        check_folder(Path(source), trust_remote_code)
+        return Source(source, Path(source).resolve().name, source)
+    if "/" not in source or source.startswith((".", "/", "~")) or source.count("/") > 1:
+        catalogue.folder(source)  # raises with the nearest bundled name
+    check_hub(source)
+    return Source(source, source.replace("/", "--"), source)
+
+
+def check_folder(folder: Path, trust_remote_code: bool) -> None:
+    """Raises ModelError unless the folder holds a decoder as safetensors that needs no code of its own."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{folder}: no config.json; a model folder holds config.json, *.safetensors and a tokenizer")
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise ModelError(f"{path}: not JSON ({error})") from None
+    if not any(folder.glob("*.safetensors")):
+        pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
+        what = f"only pickled weights ({pickled[0].name}), which are not loaded" if pickled else "no weights"
+        raise ModelError(f"{folder}: {what}; save the model with save_pretrained(..., safe_serialization=True)")
+    if "auto_map" in config and not trust_remote_code:
+        raise ModelError(f"{folder}: needs code of its own; trust_remote_code=true runs it, if you trust it")
+    kinds = config.get("architectures") or []
+    if kinds and not any(k.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for k in kinds):
+        raise ModelError(f"{folder}: {kinds[0]} is not a decoder; heads are scanned in decoder language models")
+
+
+@functools.cache  # once in a process; failures are not kept
+def check_hub(source: str) -> None:
+    """Fail fast and in one line where the hub cannot be reached and nothing is cached."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(source, "config.json"), str):
+        return
+    remedy = "download it elsewhere and give the folder, or use a bundled model (workbench models)"
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        raise ModelError(f"{source}: not in the cache, and HF_HUB_OFFLINE=1; {remedy}")
+    end = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    try:
+        urllib.request.urlopen(f"{end}/{source}/resolve/main/config.json", timeout=HUB_PATIENCE).close()
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            raise ModelError(f"{source}: the hub wants a login (hf auth login), or has no such model") from None
+        if error.code == 404:
+            raise ModelError(f"{source}: the hub has no such model{catalogue.nearest(source)}") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{source}: the hub cannot be reached ({error}); {remedy}") from None
