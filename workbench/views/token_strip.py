@@ -40,7 +40,9 @@ def token_strip(
             parts.append(f"<i style='opacity:.7'>… {i - last - 1:,} tokens …</i>")
         parts.append(_token(i, tokens[i], float(weights[i]), marked[0] <= i < marked[1]))
         last = i
-    return f"<div style='{_BOX}'><b style='font-family:system-ui,sans-serif'>{esc(title)}</b><br>{' '.join(parts)}</div>"
+    return (
+        f"<div style='{_BOX}'><b style='font-family:system-ui,sans-serif'>{esc(title)}</b><br>{' '.join(parts)}</div>"
+    )
 
 
 def _token(place: int, token: str, weight: float, marked: bool) -> str:
