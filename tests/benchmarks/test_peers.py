@@ -22,7 +22,8 @@ def scored(request, tmp_path_factory):
     place = "llama" if request.param == "llama" else str(wide_llama(tmp_path_factory.mktemp("wide")))
     model = wb.load(place)
     unit = next(blocks(Assembler(model.tokenizer), [128], [0.0, 50.0, 100.0], 1, seed=5))
-    return place, unit.samples, stops(model), score_block(model, unit, stops(model))
+    stops = answer_ends(model.tokenizer, model.stop_tokens)
+    return place, unit.samples, stops, score_block(model, unit, stops)
 
 
 def check(theirs, ours):

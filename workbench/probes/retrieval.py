@@ -2,31 +2,41 @@
 
 At the step that produces token w, a head copies if the key of its largest attention lies in the needle's answer span
 and holds w. `distinct` counts needle positions copied, `raw` counts steps; both per needle token.
+
+One forward over prompt and expected answer settles every step up to the first at which the model says something else,
+or says it with a margin too small to be sure of. From there it is decoded, all such samples of a block together.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
-from workbench_kernels import Reductions, Statistics
 
+from workbench.probes.caches import bytes_per_token, can_roll_back, copy_cache
+from workbench.probes.decoding import Ask, Branch, decode, spans_of, steps_allowed
 from workbench.tasks.needle import Sample
+from workbench.tasks.rouge import rouge_recall
 
 MARGIN = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 """Smallest top-2 margin, in units of max|logit|, at which one forward stands for token-by-token decoding."""
 ACCEPT = 0.5
-MOST_STEPS = 50
+BUDGET = 2 << 30
+"""Bytes of keys and values that samples may hold while they wait to be decoded together."""
 
 
 @dataclass
 class SampleScore:
-    """What one sample gave; arrays are [layers, heads], NaN in layers without attention statistics."""
+    """What one sample gave; arrays are [layers, heads], NaN in layers without attention statistics.
+
+    All NaN where the model said nothing: no step, no score.
+    """
 
     distinct: Float[np.ndarray, "layers heads"]
     raw: Float[np.ndarray, "layers heads"]
@@ -35,137 +45,124 @@ class SampleScore:
     accepted: bool
     recall: float
     exact: bool
-    decoded: bool  # token by token, because the answer was not what one forward says
+    decoded: bool  # at least its end token by token, because one forward did not settle it
     response: list[int] = field(default_factory=list)
 
 
-@dataclass
-class _Tally:
-    """Copies and masses, summed over steps."""
-
-    sample: Sample
-    layers: int
-    heads: int
-
-    def __post_init__(self) -> None:
-        shape = (self.layers, self.heads)
-        self.positions = np.zeros((*shape, len(self.sample.answer)), dtype=bool)
-        self.steps, self.seen = np.zeros(shape), 0
-        self.mass, self.statement = np.zeros(shape), np.zeros(shape)
-        self.known = np.zeros(self.layers, dtype=bool)
-
-    def add(self, found: dict[int, Statistics], produced: list[int]) -> None:
-        """Count the rows of one forward; row i produced token produced[i]."""
-        start, end = self.sample.spans["answer"]
-        tokens = torch.tensor(self.sample.tokens)
-        for layer, stats in found.items():
-            assert stats.top_indices is not None and stats.mass is not None
-            key = stats.top_indices[0, :, :, 0].cpu()  # [heads, rows]
-            inside = (key >= start) & (key < end)
-            copied = inside & (tokens[key.clamp_max(len(tokens) - 1)] == torch.tensor(produced)[None])
-            self.steps[layer] += copied.sum(-1).numpy()
-            for head, row in copied.nonzero().tolist():
-                self.positions[layer, head, int(key[head, row]) - start] = True
-            mass = stats.mass[0].sum(1).double().cpu().numpy()  # [heads, spans]
-            self.mass[layer] += mass[:, 0]
-            self.statement[layer] += mass[:, 1]
-            self.known[layer] = True
-        self.seen += len(produced)
-
-    def result(self, response: list[int], tokenizer: Any, decoded: bool) -> SampleScore:
-        n = len(self.sample.answer)
-        recall = rouge_recall(tokenizer.decode(self.sample.answer), tokenizer.decode(response))
-        parts = (self.positions.sum(-1) / n, self.steps / n, self.mass / self.seen, self.statement / self.seen)
-        distinct, raw, mass, statement = (np.where(self.known[:, None], x, np.nan) for x in parts)
-        exact = tuple(response[:n]) == self.sample.answer
-        return SampleScore(distinct, raw, mass, statement, recall > ACCEPT, recall, exact, decoded, response)
-
-
-def rouge_recall(answer: str, response: str) -> float:
-    """ROUGE-1 recall of the answer's words in the response, case-folded, not stemmed."""
-    want, have = Counter(answer.lower().split()), Counter(response.lower().split())
-    return sum(min(n, have[w]) for w, n in want.items()) / max(1, sum(want.values()))
-
-
-@torch.no_grad()
 def score_sample(model: Any, sample: Sample, stops: set[int], cache: Any = None) -> SampleScore:
     """Score one sample: one forward where the expected answer is what the model says, decoding where not.
 
-    cache: keys and values of the first tokens of the prompt; the call extends it.
+    cache: keys and values of the first tokens of the prompt; the call uses it up.
     """
-    past = cache.get_seq_length() if cache is not None else 0
-    prompt, n = len(sample.tokens), len(sample.answer)
-    tokens = torch.tensor([[*sample.tokens, *sample.answer]], device=model.device)[:, past:]
-    spans = torch.tensor([[sample.spans["answer"], sample.spans["statement"]]])
-    first = prompt - 1 - past
-
-    def want(rows: list[int]) -> Any:
-        asked = Reductions(rows=torch.tensor([rows]), top_k=1, spans=spans)
-        return lambda layer, mask: asked
-
-    out = model.forward(
-        tokens, reductions=want(list(range(first, first + n))), cache=cache, use_cache=True,
-        keep=slice(first, first + n + 1), decode_from=[prompt - 1],
-    )  # fmt: skip
-    said, sure = out.logits[0].argmax(-1).tolist(), _sure(out.logits[0])
-    tally = _Tally(sample, model.n_layers, model.n_heads)
-    if said[:n] == list(sample.answer) and said[n] in stops and sure:
-        tally.add(out.statistics, said[:n])
-        return tally.result(said[:n], model.tokenizer, decoded=False)
-    branch = None if cache is None else copy_cache(model, cache, past)
-    return _decode(model, sample, stops, branch, tally, want)
-
-
-def _decode(model: Any, sample: Sample, stops: set[int], branch: Any, tally: _Tally, want: Any) -> SampleScore:
-    """Plain greedy decoding from the prefix's cache, with statistics of each step."""
-    past = branch.get_seq_length() if branch is not None else 0
-    prompt, response = len(sample.tokens), []
-    tokens = torch.tensor([sample.tokens[past:]], device=model.device)
-    while len(response) < MOST_STEPS:
-        row = tokens.shape[1] - 1
-        out = model.forward(
-            tokens, reductions=want([row]), cache=branch, use_cache=True, keep=slice(row, row + 1),
-            decode_from=[prompt - 1],
-        )  # fmt: skip
-        branch, token = out.cache, int(out.logits[0, -1].argmax())
-        if token in stops:
-            break
-        tally.add(out.statistics, [token])
-        response.append(token)
-        tokens = torch.tensor([[token]], device=model.device)
-    tally.seen = max(1, tally.seen)
-    return tally.result(response, model.tokenizer, decoded=True)
-
-
-def _sure(logits: Tensor) -> bool:
-    top = logits.float().topk(2, -1).values
-    least = MARGIN.get(logits.dtype, 1e-4) * logits.float().abs().max()
-    return bool(((top[:, 0] - top[:, 1]) > least).all())
-
-
-def can_roll_back(model: Any) -> bool:
-    """Whether a cache can be cut at any position: no sliding windows, no recurrent layers."""
-    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
-    windowed = getattr(model.config, "sliding_window", None) and getattr(model.config, "use_sliding_window", True)
-    return kinds == {"full_attention"} and not windowed and len(model.seam.layers) == model.n_layers
-
-
-def copy_cache(model: Any, cache: Any, length: int) -> Any:
-    """A new cache that holds the first `length` positions of another."""
-    from transformers import DynamicCache
-
-    out = DynamicCache(config=model.config)
-    for i, layer in enumerate(cache.layers):
-        out.update(layer.keys[:, :, :length], layer.values[:, :, :length], i)
-    return out
+    return score_samples(model, [sample], stops, [cache])[0]
 
 
 @torch.no_grad()
-def score_block(model: Any, block: Any, stops: set[int]) -> list[SampleScore]:
+def score_block(model: Any, block: Any, stops: set[int], budget: float = BUDGET) -> list[SampleScore]:
     """All samples of a block; the haystack is computed once where the cache can be rolled back."""
     if not can_roll_back(model):
-        return [score_sample(model, s, stops) for s in block.samples]
+        return score_samples(model, block.samples, stops, budget=budget)
     haystack = torch.tensor([block.haystack], device=model.device)
     whole = model.forward(haystack, use_cache=True, keep=slice(len(block.haystack) - 1, len(block.haystack))).cache
     caches = (copy_cache(model, whole, s.prefix) if s.prefix else None for s in block.samples)
-    return [score_sample(model, s, stops, cache) for s, cache in zip(block.samples, caches, strict=True)]
+    return score_samples(model, block.samples, stops, caches, budget)
+
+
+@torch.no_grad()
+def score_samples(
+    model: Any, samples: Sequence[Sample], stops: set[int], caches: Iterable[Any] | None = None, budget: float = BUDGET
+) -> list[SampleScore]:
+    """Score samples one forward each, and decode together those that it does not settle.
+
+    caches: of the first tokens of each prompt, or None; used up. budget: bytes of keys and values that may wait to be
+    decoded; beyond it the batch is split.
+    """
+    branches, waiting = [], []
+    for sample, cache in zip(samples, itertools.repeat(None) if caches is None else caches):
+        branch, settled = _one_forward(model, sample, stops, cache)
+        branches.append(branch)
+        if settled:
+            continue
+        if waiting and (len(waiting) + 1) * max(b.size for b in (*waiting, branch)) > budget:
+            decode(model, waiting, stops)
+            waiting = []
+        waiting.append(branch)
+    decode(model, waiting, stops)
+    return [_result(model, b) for b in branches]
+
+
+def decoding_agreement(model: Any, samples: Sequence[Sample], stops: set[int]) -> tuple[int, int]:
+    """Of some samples, how many have the response and the scores of plain decoding; and how many they are.
+
+    Plain: each prompt alone from its first token on, nothing shared, one token at a time. In float32 it is all of them
+    (a tie apart); in bfloat16 and float16 a report should say the figure.
+    """
+    agreeing = 0
+    for sample, ours in zip(samples, score_samples(model, samples, stops), strict=True):
+        branch = Branch(sample, steps_allowed(model, sample))
+        decode(model, [branch], stops)
+        plain = _result(model, branch)
+        pairs = ((ours.distinct, plain.distinct), (ours.raw, plain.raw))
+        agreeing += ours.response == plain.response and all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+    return agreeing, len(samples)
+
+
+def _one_forward(model: Any, sample: Sample, stops: set[int], cache: Any) -> tuple[Branch, bool]:
+    """Prompt and expected answer at once: the response as far as that settles it, and whether it does to the end."""
+    past = cache.get_seq_length() if cache is not None else 0
+    prompt, n = len(sample.tokens), len(sample.answer)
+    tokens = torch.tensor([[*sample.tokens, *sample.answer]], device=model.device)[:, past:]
+    rows = torch.arange(n + 1, device=model.device)[None] + prompt - 1 - past
+    ask = Ask(rows, spans_of([sample], model.device), torch.zeros(1, dtype=torch.long, device=model.device))
+    out = model.forward(
+        tokens, reductions=ask, cache=cache, use_cache=True,
+        keep=slice(prompt - 1 - past, prompt + n - past), decode_from=[prompt - 1],
+    )  # fmt: skip
+    looks, said = ask.looks(out.statistics), out.logits[0].argmax(-1)
+    ends = torch.tensor(sorted(stops), dtype=said.dtype, device=said.device)
+    right = torch.cat([said[:n] == tokens[0, tokens.shape[1] - n :], torch.isin(said[n:], ends)])
+    sure = torch.ones_like(right) & _sure(out.logits[0])
+    agreed = int((right & sure).cumprod(0).sum())
+    if agreed > n:  # the answer and a stop token
+        return Branch(sample, n, list(sample.answer), [looks.row(0, n)]), True
+    branch = Branch(sample, steps_allowed(model, sample), list(sample.answer[:agreed]))
+    token, settled = int(said[agreed]), False
+    if bool(sure[agreed]):  # something else, but surely: that token is taken, too
+        settled = branch.ends(token, stops)
+        branch.response += [] if settled else [token]
+    del branch.response[branch.most :]
+    branch.looks = [looks.row(0, len(branch.response))]
+    settled = settled or len(branch.response) == branch.most
+    if not settled:
+        branch.cache = out.cache if can_roll_back(model) else None
+        branch.size = bytes_per_token(out.cache) * len(branch.text)
+    return branch, settled
+
+
+def _sure(logits: Float[Tensor, "steps vocabulary"]) -> Bool[Tensor, " steps"]:
+    """At which steps rounding cannot change the arg-max."""
+    top = logits.float().topk(2, -1).values
+    return top[:, 0] - top[:, 1] > MARGIN.get(logits.dtype, 1e-4) * logits.float().abs().max()
+
+
+def _result(model: Any, branch: Branch) -> SampleScore:
+    """Copies and masses of all steps."""
+    sample, response, n = branch.sample, branch.response, len(branch.sample.answer)
+    distinct, raw, mass, statement = (np.full((model.n_layers, model.n_heads), np.nan) for _ in range(4))
+    if response:
+        keys = torch.cat([x.keys[:, 0] for x in branch.looks], -1).cpu().numpy()
+        weights = torch.cat([x.mass[:, 0] for x in branch.looks], -2).double().cpu().numpy()
+        (start, end), layers = sample.spans["answer"], list(branch.looks[-1].layers)
+        tokens = np.array(sample.tokens)
+        inside = (keys >= start) & (keys < end)
+        copied = inside & (tokens[np.minimum(keys, len(tokens) - 1)] == np.array(response))
+        positions = np.zeros((*keys.shape[:2], n), dtype=bool)
+        for step in range(len(response)):
+            positions |= copied[..., step, None] & (keys[..., step, None] == np.arange(start, end))
+        distinct[layers], raw[layers] = positions.sum(-1) / n, copied.sum(-1) / n
+        mass[layers], statement[layers] = np.moveaxis(weights.mean(2), -1, 0)
+    answer, text = (model.tokenizer.decode(list(t)) for t in (sample.answer, response))
+    recall, exact = rouge_recall(answer, text), tuple(response[:n]) == sample.answer
+    return SampleScore(
+        distinct, raw, mass, statement, recall > ACCEPT, recall, exact, branch.decoded, response
+    )  # fmt: skip

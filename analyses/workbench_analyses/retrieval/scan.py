@@ -13,6 +13,7 @@ from workbench.errors import BadInput
 from workbench.heads import HeadScores, ModelIdentity
 from workbench.models import Model, load
 from workbench.probes.repeats import repeat_scores
+from workbench.probes.retrieval import decoding_agreement
 from workbench.progress import Stages, progress
 from workbench.runs import Remember, Run, unremembered
 from workbench.scores_io import score_files
@@ -100,8 +101,6 @@ def _agreement(work: _Work) -> tuple[int, int] | None:
     """In half precision the one forward and token-by-token decoding round differently: say how often they agree."""
     if work.model.dtype == torch.float32:
         return None
-    from workbench.probes.retrieval import decoding_agreement
-
     samples = [s for unit in unseen(work.config, work.assembler, work.needles) for s in unit.samples][:CHECKED]
     return decoding_agreement(work.model, samples, work.stops)
 
