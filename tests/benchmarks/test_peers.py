@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 import workbench as wb
 from workbench.probes.retrieval import score_block
 from workbench.reference_models import catalogue
-from workbench.tasks.needle import Assembler, blocks
+from workbench.tasks.needle import Assembler, answer_ends, blocks
 
 from .builds import wide_llama
 from .peers import eager_bridge, flash_then_eager
