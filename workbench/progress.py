@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,8 +35,9 @@ class Stages:
 @contextmanager
 def progress() -> Iterator[Stages]:
     """Stages on stderr. Notebooks get lines: a live widget would be saved with them and show nothing."""
-    console = Console(stderr=True, force_jupyter=False)
-    if not console.is_terminal:
+    live = sys.stderr.isatty()  # rich would also take a notebook's FORCE_COLOR for a terminal
+    console = Console(stderr=True, force_jupyter=False, force_terminal=live)
+    if not live:
         yield Stages(console, None)
         return
     columns = (
