@@ -1,8 +1,4 @@
-"""Any device, O(N) memory: stock flash attention for the output, blocks of queries for the statistics.
-
-A block of queries sees its whole row, so every statistic is exact and one pass is enough. Blocks are small enough for
-their scores to stay in the cache (measured: one head at a time on contiguous tensors beats all heads at once).
-"""
+"""Any device, O(N) memory: stock flash attention for the output, a sweep over blocks of queries for statistics."""
 
 from __future__ import annotations
 
@@ -10,17 +6,17 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from workbench_kernels.patterns import block, finish, pattern
+from workbench_kernels.reducers import indicator
+from workbench_kernels.sweep import SCRATCH, sweep
 from workbench_kernels.types import AttentionSpec, HeadEdits, Reductions, Statistics
 
 ROWS = 128
 """Queries in a block."""
-SCRATCH = 1 << 19
-"""Scores in a block, all heads together: 2 MiB in float32."""
 
 
 def attend(
@@ -32,12 +28,25 @@ def attend(
     reductions: Reductions | None = None,
 ) -> tuple[Float[Tensor, "b h q d"], Statistics]:
     """Output (differentiable) and statistics (detached)."""
-    z = _plain(q, k, v, spec)
-    if edits is not None and edits.reshapes_pattern:
-        z = _reshaped(z, q, k, v, spec, edits)
+    want, found, z = reductions or Reductions(), Statistics(), None
+    grad = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    if want.whole_rows:  # the pass over whole rows gives the output, too
+        with torch.no_grad():
+            z, found = sweep(q, k, None if grad else v, spec, edits, want)
+    if z is None:
+        z = _output(q, k, v, spec, edits)
     with torch.no_grad():
-        stats = statistics(q.detach(), k.detach(), spec, edits, reductions or Reductions())
-    return finish(z, edits), stats
+        if want.rows is not None and (want.top_k or want.spans is not None):
+            _add_chosen_rows(found, q.detach(), k.detach(), spec, edits, want)
+    z = finish(z, edits)
+    if want.norms:
+        found.norms = z.detach().float().norm(dim=-1)
+    return z, found
+
+
+def _output(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits | None) -> Tensor:
+    z = _plain(q, k, v, spec)
+    return _reshaped(z, q, k, v, spec, edits) if edits is not None and edits.reshapes_pattern else z
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
@@ -121,70 +130,15 @@ def _select(spec: AttentionSpec, edits: HeadEdits, rows: Tensor, head: int) -> t
     return part, replace(shape, queries=cut(edits.queries, every))
 
 
-def statistics(
-    q: Float[Tensor, "b h q d"],
-    k: Float[Tensor, "b g k d"],
-    spec: AttentionSpec,
-    edits: HeadEdits | None,
-    want: Reductions,
-) -> Statistics:
-    """The reductions of the edited pattern."""
-    out = Statistics()
-    if want.lse or want.received or want.offsets:
-        _columns(q, k, spec, edits, want, out)
-    if want.rows is not None and (want.top_k or want.spans is not None):
-        _rows(q, k, spec, edits, want, out)
-    return out
-
-
-def _columns(
-    q: Tensor, k: Tensor, spec: AttentionSpec, edits: HeadEdits | None, want: Reductions, out: Statistics
-) -> None:
-    """Log-sum-exp of every query and received attention of every key, in one pass over blocks."""
-    b, h, n, _ = q.shape
-    g, m = k.shape[1:3]
-    group = h // g
-    rows = max(16, min(ROWS, SCRATCH // max(1, b * m * group)))
-    at_once = max(1, min(g, SCRATCH // max(1, b * m * group * rows)))
-    lse = torch.empty(b, h, n, dtype=torch.float32, device=q.device)
-    total, count = lse.new_zeros(b, h, m), lse.new_zeros(b, 1, m)
-    before = lse.new_zeros(b, h, n, len(want.offsets))
-    for start in range(0, n, rows):
-        stop = min(n, start + rows)
-        queries, keys = block(start, stop, q.device), spec.keys(start, stop, m)
-        valid = _valid(spec, queries, b)
-        count[:, :, keys] += (spec.visible(queries, keys, b) & valid[:, None, :, None]).sum(2)
-        for first in range(0, g, at_once):
-            heads = slice(first * group, min(g, first + at_once) * group)
-            kv = k[:, first : first + at_once, keys]
-            cut = None if edits is None else _heads(edits, heads)
-            part = replace(spec, sink_logits=None if spec.sink_logits is None else spec.sink_logits[heads])
-            p, lse[:, heads, start:stop] = pattern(q[:, heads, start:stop], kv, part, cut, queries, keys)
-            if want.received:
-                total[:, heads, keys] += torch.einsum("bhqk,bq->bhk", p, valid.to(p.dtype))
-            for i, offset in enumerate(want.offsets):
-                before[:, heads, start:stop, i] = _at(p, queries[0] + spec.q_offset - spec.kv_offset - offset, keys)
-    out.lse = lse if want.lse else None
-    out.received = total / count.clamp_min(1) if want.received else None
-    out.at_offset = before if want.offsets else None
-
-
-def _at(p: Float[Tensor, "b h q k"], key: Tensor, keys: slice) -> Float[Tensor, "b h q"]:
-    """One key's weight in each row; 0 where the key is not among those cut out."""
-    index = key - keys.start
-    inside = (index >= 0) & (index < p.shape[-1])
-    index = index.clamp(0, p.shape[-1] - 1)[None, None, :, None].expand(*p.shape[:2], -1, 1)
-    return p.gather(-1, index)[..., 0] * inside
-
-
-def _rows(
-    q: Tensor, k: Tensor, spec: AttentionSpec, edits: HeadEdits | None, want: Reductions, out: Statistics
+def _add_chosen_rows(
+    out: Statistics, q: Tensor, k: Tensor, spec: AttentionSpec, edits: HeadEdits | None, want: Reductions
 ) -> None:
     """Top keys and span masses of chosen queries: cost r·k, whatever the length of the text."""
     assert want.rows is not None
     b, h, _, d = q.shape
     m = k.shape[2]
     keys, at_once = slice(0, m), max(1, 8 * SCRATCH // max(1, b * h * m))
+    inside = None if want.spans is None else indicator(want.spans.to(q.device), m, torch.float32)
     values, indices, mass = [], [], []
     for queries in want.rows.to(q.device).split(at_once, 1):
         part = q.gather(2, queries[:, None, :, None].expand(-1, h, -1, d))
@@ -193,27 +147,7 @@ def _rows(
             top = p.topk(min(want.top_k, m), -1)
             values.append(top.values)
             indices.append(top.indices)
-        if want.spans is not None:
-            mass.append(_span_mass(p, want.spans.to(q.device)))
+        if inside is not None:
+            mass.append(torch.matmul(p.float(), inside[:, None]))
     out.top_values, out.top_indices = (torch.cat(values, 2), torch.cat(indices, 2)) if values else (None, None)
     out.mass = torch.cat(mass, 2) if mass else None
-
-
-def _span_mass(p: Float[Tensor, "b h r k"], spans: Tensor) -> Float[Tensor, "b h r s"]:
-    j = torch.arange(p.shape[-1], device=p.device)
-    inside = (j >= spans[..., :1]) & (j < spans[..., 1:])
-    return torch.einsum("bhrk,bsk->bhrs", p, inside.to(p.dtype))
-
-
-def _heads(edits: HeadEdits, heads: slice) -> HeadEdits:
-    """The pattern edits of some heads."""
-    cut = {f: x[:, heads] for f in ("uniform", "window") if (x := getattr(edits, f)) is not None}
-    return HeadEdits(**cut, sink=edits.sink, queries=edits.queries)
-
-
-def _valid(spec: AttentionSpec, queries: Tensor, batch: int) -> Bool[Tensor, "b q"]:
-    """Queries of the text: those whose own key is not padding."""
-    if spec.padding is None:
-        return torch.ones(batch, queries.shape[1], dtype=torch.bool, device=queries.device)
-    own = queries[0] + spec.q_offset - spec.kv_offset
-    return spec.padding.to(queries.device)[:, own]

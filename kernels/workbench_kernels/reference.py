@@ -89,19 +89,29 @@ def attend(
             if edits.replace is not None and edits.replacement is not None:
                 take = edits.replace.expand(b, -1)[bi]
                 z[bi, take, qi] = edits.replacement.expand(b, -1, n, -1)[bi, take, qi].double()
-    return z, _statistics(p, lse, spec, reductions or Reductions())
+    out = _statistics(p, lse, spec, reductions or Reductions())
+    if reductions is not None and reductions.norms:
+        out.norms = z.norm(dim=-1)
+    return z, out
 
 
 def _statistics(p: Tensor, lse: Tensor, spec: AttentionSpec, want: Reductions) -> Statistics:
     out = Statistics(lse=lse if want.lse else None)
     b, h, n, m = p.shape
+    rows = torch.arange(n).expand(b, n) if want.rows is None else want.rows
+    chosen = torch.stack([p[bi][:, rows[bi]] for bi in range(b)])
+    if want.top_k:
+        out.top_values, out.top_indices = chosen.topk(min(want.top_k, m), -1)
+    if want.spans is not None:
+        mass = [[chosen[bi, :, :, s:e].sum(-1) for s, e in want.spans[bi].tolist()] for bi in range(b)]
+        out.mass = torch.stack([torch.stack(row, -1) for row in mass])
     if want.received:
         out.received = torch.zeros(b, h, m, dtype=torch.float64)
         for bi in range(b):
             for j in range(m):
-                rows = [i for i in range(n) if _sees(spec, bi, i, j) and _valid_query(spec, bi, i)]
-                if rows:
-                    out.received[bi, :, j] = p[bi, :, rows, j].mean(-1)
+                seeing = [i for i in range(n) if _sees(spec, bi, i, j) and _valid_query(spec, bi, i)]
+                if seeing:
+                    out.received[bi, :, j] = p[bi, :, seeing, j].mean(-1)
     if want.offsets:
         out.at_offset = torch.zeros(b, h, n, len(want.offsets), dtype=torch.float64)
         for i in range(n):
@@ -109,13 +119,46 @@ def _statistics(p: Tensor, lse: Tensor, spec: AttentionSpec, want: Reductions) -
                 j = i + spec.q_offset - spec.kv_offset - offset
                 if 0 <= j < m:
                     out.at_offset[:, :, i, o] = p[:, :, i, j]
-    if want.rows is not None:
-        chosen = torch.stack([p[bi][:, want.rows[bi]] for bi in range(b)])
-        if want.top_k:
-            out.top_values, out.top_indices = chosen.topk(min(want.top_k, m), -1)
-        if want.spans is not None:
-            mass = [[chosen[bi, :, :, s:e].sum(-1) for s, e in want.spans[bi].tolist()] for bi in range(b)]
-            out.mass = torch.stack([torch.stack(row, -1) for row in mass])
+    if want.entropy:
+        out.entropy = -torch.xlogy(p, p).sum(-1)
+    if want.sink_mass:
+        assert spec.sink_logits is not None
+        out.sink_mass = (spec.sink_logits.double()[None, :, None] - lse).exp()
+    if want.distance:
+        out.distance = _distance(p, spec)
+    if want.thumbnail:
+        out.thumbnail = _thumbnail(p, spec, want.thumbnail)
+    return out
+
+
+def _distance(p: Tensor, spec: AttentionSpec) -> Tensor:
+    """Mean mass over the valid queries in the bins 0, 1, 2–3, 4–7, … up to the longest distance that there can be."""
+    b, h, n, m = p.shape
+    longest = max(1, spec.q_offset + n - spec.kv_offset) - 1
+    out = torch.zeros(b, h, longest.bit_length() + 1, dtype=torch.float64)
+    for bi in range(b):
+        valid = [i for i in range(n) if _valid_query(spec, bi, i)]
+        for i in valid:
+            for j in range(m):
+                distance = i + spec.q_offset - j - spec.kv_offset
+                if distance >= 0:
+                    out[bi, :, distance.bit_length()] += p[bi, :, i, j] / len(valid)
+    return out
+
+
+def _thumbnail(p: Tensor, spec: AttentionSpec, side: int) -> Tensor:
+    b, h, n, m = p.shape
+    size = -(-max(spec.q_offset + n, spec.kv_offset + m) // side)
+    out = torch.zeros(b, h, 2, side, side, dtype=torch.float64)
+    for bi in range(b):
+        for r in range(side):
+            rows = [i for i in range(n) if (i + spec.q_offset) // size == r and _valid_query(spec, bi, i)]
+            for c in range(side):
+                keys = [j for j in range(m) if (j + spec.kv_offset) // size == c]
+                if rows and keys:
+                    part = p[bi][:, rows][:, :, keys]
+                    out[bi, :, 0, r, c] = part.sum(-1).mean(-1)
+                    out[bi, :, 1, r, c] = part.amax((-1, -2))
     return out
 
 

@@ -65,14 +65,37 @@ class AttentionSpec:
         return self.padding.to(device).int().argmax(-1).long() + self.kv_offset
 
 
+CLASSES = 4
+"""Key classes that may be live in one head, besides class 0: the other keys."""
+
+
+@dataclass(frozen=True)
+class RowPatterns:
+    """Rows of the pattern that are replaced: in each of `heads`, query rows[i] gives weights[i, j] to key keys[i, j].
+
+    Keys that are not named get nothing. rows are indices of the query axis, keys of the key axis.
+    """
+
+    heads: Bool[Tensor, "#b h"]
+    rows: Int[Tensor, "#b r"]
+    keys: Int[Tensor, "#b r n"]
+    weights: Float[Tensor, "#b r n"]
+
+
 @dataclass(frozen=True)
 class HeadEdits:
-    """What to change, per head: applied as window, softmax, uniform, gain, replacement.
+    """What to change, per head, applied in this order whatever the order of the fields.
 
-    gain: the head's output is multiplied by it.
-    uniform: the head attends evenly to every key that it may see.
+    bias, boost: per key class, before the softmax: boost adds boost · |score| (PAI), then bias is added.
     window: the head sees only its first `sink` valid keys and its last `window` ones; 0 means no window.
-    replace/replacement: the head's output is replaced (mean or resample ablation).
+    rows: replaced rows of the pattern, after the softmax.
+    class_gain: per key class, after the softmax: the class's weights are multiplied by it, in the rows where the mass
+    of the class exceeds least_mass. freed says what becomes of the mass that is then missing (or too much): 0 nothing;
+    1 keys of class 0 get it in proportion to their weights (a row without such mass is left as it was); 2 the row is
+    normalised over all keys. key_class: class of each key, 0 to CLASSES; 0 always has gain 1.
+    uniform: the head attends evenly to every key that it may see.
+    gain: the head's output is multiplied by it.
+    replace/replacement: the head's output is replaced (mean or resample ablation, patching).
     queries: the edits hold in these rows of the query axis only; None means in all.
     """
 
@@ -83,11 +106,19 @@ class HeadEdits:
     replace: Bool[Tensor, "#b h"] | None = None
     replacement: Float[Tensor, "#b h #q d"] | None = None
     queries: Bool[Tensor, "#b q"] | None = None
+    key_class: Int[Tensor, "#b #h k"] | None = None
+    class_gain: Float[Tensor, "#b h c"] | None = None
+    least_mass: Float[Tensor, "#b h c"] | None = None
+    freed: Int[Tensor, "#b h"] | None = None
+    bias: Float[Tensor, "#b h c"] | None = None
+    boost: Float[Tensor, "#b h c"] | None = None
+    rows: RowPatterns | None = None
 
     @property
     def reshapes_pattern(self) -> bool:
         """Whether a head's pattern differs from the plain softmax."""
-        return self.uniform is not None or self.window is not None
+        fields = (self.uniform, self.window, self.class_gain, self.bias, self.boost, self.rows)
+        return any(f is not None for f in fields)
 
 
 @dataclass(frozen=True)
@@ -96,24 +127,44 @@ class Reductions:
 
     lse: log-sum-exp of each query's scores. received: mean attention that a key gets from the valid queries that see
     it. offsets: attention that each query pays to the key so many positions before it (0 where there is none).
-    rows: query indices per batch row at which top_k keys and the mass on spans are wanted.
+    entropy: of each row, in nats (a learned sink's share is no key and not in the sum). distance: mean mass of a head
+    in the distance bins 0, 1, 2–3, 4–7, … thumbnail: the pattern in so many blocks a side (the first ones, where a text
+    has fewer positions). norms: of each head's output, as edited. sink_mass: the learned sink's share of each row.
+    rows: query indices per batch row at which top_k keys and the mass on spans are wanted; None means all of them.
     """
 
     lse: bool = False
     received: bool = False
     offsets: tuple[int, ...] = ()
+    entropy: bool = False
+    distance: bool = False
+    thumbnail: int = 0
+    norms: bool = False
+    sink_mass: bool = False
     rows: Int[Tensor, "b r"] | None = None
     top_k: int = 0
     spans: Int[Tensor, "b s 2"] | None = None
 
+    @property
+    def whole_rows(self) -> bool:
+        """Whether every row of the pattern must be seen."""
+        every = self.rows is None and (self.top_k > 0 or self.spans is not None)
+        flags = (self.lse, self.received, self.offsets, self.entropy, self.distance, self.thumbnail, self.sink_mass)
+        return every or any(flags)
+
 
 @dataclass
 class Statistics:
-    """The reductions that were asked for; the others are None."""
+    """The reductions that were asked for; the others are None. r is q where all rows were asked for."""
 
     lse: Float[Tensor, "b h q"] | None = None
     received: Float[Tensor, "b h k"] | None = None
     at_offset: Float[Tensor, "b h q o"] | None = None
+    entropy: Float[Tensor, "b h q"] | None = None
+    distance: Float[Tensor, "b h bins"] | None = None
+    thumbnail: Float[Tensor, "b h 2 n n"] | None = None
+    norms: Float[Tensor, "b h q"] | None = None
+    sink_mass: Float[Tensor, "b h q"] | None = None
     top_values: Float[Tensor, "b h r n"] | None = None
     top_indices: Int[Tensor, "b h r n"] | None = None
     mass: Float[Tensor, "b h r s"] | None = None

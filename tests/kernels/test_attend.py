@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
-from workbench_kernels import AttentionSpec, HeadEdits, Reductions, attend, chunked, reference
+from workbench_kernels import AttentionSpec, HeadEdits, Reductions, attend, chunked, reference, sweep
 
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2e-2}  # float32 sums of 150 terms; bf16 rounds at 2^-8
 
@@ -41,6 +42,18 @@ SPECS = {
 }
 
 
+def small_blocks(monkeypatch):
+    """Several blocks, the last one ragged."""
+    for module in (chunked, sweep):
+        monkeypatch.setattr(module, "ROWS", 8)
+    monkeypatch.setattr(sweep, "FEWEST", 8)
+
+
+STATISTICS = (
+    "lse", "received", "mass", "top_values", "at_offset", "entropy", "distance", "thumbnail", "norms", "sink_mass",
+)  # fmt: skip
+
+
 def check(z, stats, q, k, v, spec, edits, want, tol):
     truth, expected = reference.attend(q, k, v, spec, edits, want)
     rows = torch.ones(q.shape[0], q.shape[2], dtype=torch.bool)
@@ -49,32 +62,38 @@ def check(z, stats, q, k, v, spec, edits, want, tol):
     keep = rows[:, None, :, None].expand_as(truth)
     assert torch.isfinite(z).all()
     torch.testing.assert_close(z.double()[keep], truth[keep], atol=tol, rtol=tol)
-    for name in ("lse", "received", "mass", "top_values", "at_offset"):
+    for name in STATISTICS:
         ours, theirs = getattr(stats, name), getattr(expected, name)
         assert (ours is None) == (theirs is None), name
-        if ours is not None:
+        if ours is not None and name == "norms":  # rows that are padding hold what they like
+            torch.testing.assert_close(ours.double()[keep[..., 0]], theirs[keep[..., 0]], atol=tol, rtol=tol)
+        elif ours is not None:
             torch.testing.assert_close(ours.double(), theirs, atol=tol, rtol=tol, msg=lambda m, n=name: f"{n}: {m}")
     if stats.top_indices is not None:
         pattern, _ = reference.full_pattern(q, k, spec, edits)
         b = torch.arange(q.shape[0])[:, None, None, None]
         h = torch.arange(q.shape[1])[None, :, None, None]
-        found = pattern[b, h, want.rows[:, None, :, None], stats.top_indices]
+        rows = torch.arange(q.shape[2])[None] if want.rows is None else want.rows
+        found = pattern[b, h, rows[:, None, :, None], stats.top_indices]
         torch.testing.assert_close(found, expected.top_values, atol=tol, rtol=tol)
 
 
-def requests(b: int, n: int, m: int) -> Reductions:
-    rows = torch.tensor([[n - 1, n // 2, n - 2]] * b)
+def requests(b: int, n: int, m: int, every_row: bool = False, sinks: bool = False) -> Reductions:
+    rows = None if every_row else torch.tensor([[n - 1, n // 2, n - 2]] * b)
     spans = torch.tensor([[[m // 2 - 3, m // 2], [0, 2]], [[4, 9], [m - 3, m]], [[8, 8], [7, 12]]])[:b]
-    return Reductions(lse=True, received=True, offsets=(1, 4), rows=rows, top_k=3, spans=spans)
+    return Reductions(
+        lse=True, received=True, offsets=(1, 4), entropy=True, distance=True, thumbnail=5, norms=True, sink_mass=sinks,
+        rows=rows, top_k=3, spans=spans,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "pad"), itertools.product(SPECS, ["none", "left", "right"]))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_statistics_and_output_equal_the_reference(name: str, pad: str, dtype: torch.dtype, monkeypatch):
-    monkeypatch.setattr(chunked, "ROWS", 8)  # several blocks, the last one ragged
+    small_blocks(monkeypatch)
     q, k, v, _ = inputs(len(name), dtype=dtype)
     spec = AttentionSpec(scale=0.3, padding=padding(pad, 3, 23), **SPECS[name])
-    want = requests(3, 23, 23)
+    want = requests(3, 23, 23, every_row=pad == "left", sinks=name == "learned sink")
     z, stats = attend(q, k, v, spec, None, want)
     assert z.dtype == dtype
     check(z, stats, q, k, v, spec, None, want, TOLERANCE[dtype])
@@ -103,7 +122,7 @@ KINDS = ["gain", "gain for all rows", "uniform", "window", "replace", "all, some
 
 @pytest.mark.parametrize(("kind", "name", "pad"), itertools.product(KINDS, SPECS, ["none", "left"]))
 def test_edits_equal_the_reference(kind: str, name: str, pad: str, monkeypatch):
-    monkeypatch.setattr(chunked, "ROWS", 8)
+    small_blocks(monkeypatch)
     q, k, v, g = inputs(7 * len(kind))
     spec = AttentionSpec(scale=0.3, padding=padding(pad, 3, 23), **SPECS[name])
     want, edit = requests(3, 23, 23), edits(kind, g)
@@ -118,9 +137,7 @@ def test_decode_rows_see_the_cache(pad: str):
     q, k, v, _ = inputs(3, n=2, keys=23)
     spec = AttentionSpec(scale=0.3, q_offset=21, padding=padding(pad, 3, 23))
     want = requests(3, 2, 23)
-    want = Reductions(
-        lse=True, received=True, offsets=(0, 3), rows=torch.tensor([[0, 1]] * 3), top_k=3, spans=want.spans
-    )
+    want = replace(want, offsets=(0, 3), rows=torch.tensor([[0, 1]] * 3))
     z, stats = attend(q, k, v, spec, None, want)
     check(z, stats, q, k, v, spec, None, want, 2e-5)
     last, _ = attend(q[:, :, 1:], k, v, AttentionSpec(scale=0.3, q_offset=22, padding=spec.padding))
@@ -129,7 +146,7 @@ def test_decode_rows_see_the_cache(pad: str):
 
 @pytest.mark.parametrize("name", ["causal", "window", "softcap"])
 def test_gradients_equal_the_reference(name: str, monkeypatch):
-    monkeypatch.setattr(chunked, "ROWS", 8)
+    small_blocks(monkeypatch)
     q, k, v, g = inputs(5)
     weight = torch.randn(q.shape, generator=g)
     spec = AttentionSpec(scale=0.3, **SPECS[name])
