@@ -94,7 +94,8 @@ class Model:
         past = cache.get_seq_length() if cache is not None else 0
         phase = decode_from or [past + tokens.shape[1] - 1]
         compiled = compile_edits(self, [*self.edits, *([edits] if edits is not None else [])], tokens.shape[0], phase)
-        plan = Plan(edits=compiled, reductions=reductions)
+        lone = keep is not None and self.seam.nobody_looks_behind_the_last_attention()
+        plan = Plan(edits=compiled, reductions=reductions, kept=keep if lone else None)
         extra: dict[str, Any] = {"use_cache": use_cache or cache is not None}
         if cache is not None:
             extra[self._cache_name] = cache

@@ -29,6 +29,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function
 from workbench_kernels import AttentionSpec, HeadEdits, Reductions, Statistics, attend
 
+from workbench import kept_rows
 from workbench.eager import eager_edits
 from workbench.errors import TooLarge, Unsupported
 
@@ -104,6 +105,7 @@ class Plan:
     reductions: Callable[[int, CompactMask], Reductions | None] | None = None
     found: dict[int, list[Statistics]] = field(default_factory=dict)
     memory: int = 4 << 30
+    kept: slice | None = None  # rows of the query axis whose logits are wanted; None: all
 
     def edits_of(self, layer: int, mask: CompactMask) -> list[HeadEdits]:
         """The edits of a layer, one list entry per set of query rows."""
@@ -153,6 +155,7 @@ class Seam:
             if isinstance(attention, AttentionBridge):
                 object.__setattr__(attention, "_update_kv_cache", types.MethodType(_update_kv_cache, attention))
         self.plan: Plan | None = None
+        self.last = max(self.layers, default=-1)
 
     @property
     def unsupported(self) -> dict[int, str]:
@@ -164,14 +167,26 @@ class Seam:
         plan = self.plan or Plan()
         edits = plan.edits_of(layer, mask)
         want = plan.reductions(layer, mask) if plan.reductions else None
-        z, stats = attend(q, k, v, spec, edits[0] if edits else None, want)
-        for more in edits[1:]:  # another phase: its query rows come from a forward of their own
-            other, _ = attend(q, k, v, spec, more)
-            assert more.queries is not None
-            z = torch.where(more.queries[:, None, :, None], other, z)
+        rows = plan.kept if layer == self.last else None
+        if rows is not None and kept_rows.suffice(rows, edits, want):
+            z, stats = kept_rows.attend(q, k, v, spec, edits, want, rows)
+        else:
+            z, stats = attend(q, k, v, spec, edits[0] if edits else None, want)
+            for more in edits[1:]:  # another phase: its query rows come from a forward of their own
+                other, _ = attend(q, k, v, spec, more)
+                assert more.queries is not None
+                z = torch.where(more.queries[:, None, :, None], other, z)
         if want is not None:
             plan.found.setdefault(layer, []).append(stats)
         return z
+
+    def nobody_looks_behind_the_last_attention(self) -> bool:
+        """Whether no hook would see rows of the last block's output; those that nobody wants need no attention."""
+        if self.last != len(self.bridge.blocks) - 1:
+            return False
+        ahead = (f"blocks.{self.last}.", "ln_final", "unembed")
+        hooks = self.bridge.hook_dict.items()
+        return not any(point.has_hooks() for name, point in hooks if name.startswith(ahead))
 
     @contextlib.contextmanager
     def on(self, plan: Plan) -> Iterator[Plan]:
