@@ -29,7 +29,13 @@ def _by_row(replacement: Tensor | None) -> bool:
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: Sequence[HeadEdits], want: Reductions | None, rows: slice
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    spec: AttentionSpec,
+    edits: Sequence[HeadEdits],
+    want: Reductions | None,
+    rows: slice,
 ) -> tuple[Tensor, Statistics]:
     """Output that is zero in all other rows, and the statistics. Raises nothing that `attend` would not."""
     part = replace(spec, q_offset=spec.q_offset + rows.start)

@@ -17,8 +17,10 @@ from torch import Tensor
 from workbench_kernels import Reductions, Statistics
 
 from workbench.errors import ModelError, Unsupported
+from workbench.masks import CompactMask
+from workbench.plan import Plan
 from workbench.reference_models import catalogue
-from workbench.seam import CompactMask, Plan, Seam
+from workbench.seam import Seam
 from workbench.sources import locate
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -41,6 +43,7 @@ class Model:
         self.tokenizer = bridge.tokenizer
         self.seam = Seam(bridge)
         self.edits: list[Any] = []  # active interventions, outermost first
+        self.observers: list[Any] = []  # active collectors of `observing`
         config = bridge.original_model.config
         self.config = getattr(config, "text_config", config)
         self.n_layers, self.n_heads = int(bridge.cfg.n_layers), int(bridge.cfg.n_heads)
@@ -95,7 +98,7 @@ class Model:
         phase = decode_from or [past + tokens.shape[1] - 1]
         compiled = compile_edits(self, [*self.edits, *([edits] if edits is not None else [])], tokens.shape[0], phase)
         lone = keep is not None and self.seam.nobody_looks_behind_the_last_attention()
-        plan = Plan(edits=compiled, reductions=reductions, kept=keep if lone else None)
+        plan = Plan(edits=compiled, reductions=reductions, kept=keep if lone else None, observers=tuple(self.observers))
         extra: dict[str, Any] = {"use_cache": use_cache or cache is not None}
         if cache is not None:
             extra[self._cache_name] = cache
@@ -108,8 +111,12 @@ class Model:
             extra["start_at_layer"], skip = from_layer, self.seam.skipping(from_layer)
             if attention_mask is not None:
                 extra["position_ids"] = (extra["attention_mask"].cumsum(-1) - 1).clamp_min(0)
+        for observer in plan.observers:
+            observer.begin()
         with self.seam.on(plan), skip:
             out = self.bridge(tokens, return_type="logits_and_cache", **extra)
+        for observer in plan.observers:
+            observer.end()
         return Forward(out[0], {i: s[-1] for i, s in plan.found.items()}, out[1])
 
     def forward_from(

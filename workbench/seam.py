@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import types
 import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -26,90 +25,39 @@ from transformer_lens.model_bridge.generalized_components.position_embeddings_at
     PositionEmbeddingsAttentionBridge,
 )
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import causal_mask_function
 from workbench_kernels import AttentionSpec, HeadEdits, Reductions, Statistics, attend
+from workbench_kernels.statistics import statistics
 
 from workbench import kept_rows
 from workbench.eager import eager_edits
-from workbench.errors import TooLarge, Unsupported
+from workbench.errors import Unsupported
+from workbench.masks import CompactMask, compact_mask
+from workbench.plan import Plan
 
 NAME = "workbench"
 FIRED = {"hook_in", "hook_out", "hook_hidden_states", "hook_rot_q", "hook_rot_k"}
 """Hook points of an attention bridge that the delegate fires itself; those of q, k, v, o fire by delegation."""
 
 
-@dataclass(frozen=True)
-class CompactMask:
-    """What Hugging Face says of a mask, without building it."""
-
-    batch: int
-    queries: int
-    keys: int
-    q_offset: int
-    kv_offset: int
-    allowed: Callable[..., Tensor] | None  # None: causal
-    padding: Tensor | None
-    reach: int | None
-    first: Tensor | None
-    device: torch.device
-
-    def spec(self, scale: float, softcap: float | None = None, sinks: Tensor | None = None) -> AttentionSpec:
-        """The mask as the kernels want it."""
-        return AttentionSpec(
-            scale=scale, q_offset=self.q_offset, kv_offset=self.kv_offset, padding=self.padding,
-            allowed=self.allowed, reach=self.reach, first=self.first, softcap=softcap, sink_logits=sinks,
-        )  # fmt: skip
-
-    def dense(self, dtype: torch.dtype, heads: int, memory: int) -> Tensor:
-        """The additive N×N mask for a layer that goes the eager way; refused when its scores would not fit."""
-        size = self.batch * heads * self.queries * self.keys * 4 * 3  # scores, softmax and pattern in float32
-        if size > memory:
-            raise TooLarge(
-                f"a hook on hook_pattern or hook_attn_scores needs the whole pattern: {size / 2**30:.1f} GiB for "
-                f"{self.queries} tokens; limit {memory / 2**30:.1f} GiB, raise it with memory="
-            )
-        rows = torch.arange(self.queries, device=self.device)[None]
-        seen = self.spec(1.0).visible(rows, slice(0, self.keys), self.batch).expand(self.batch, 1, -1, -1)
-        return torch.zeros(seen.shape, dtype=dtype, device=self.device).masked_fill(~seen, torch.finfo(dtype).min)
+def _statistics(
+    q: Tensor, k: Tensor, z: Tensor, spec: AttentionSpec, edits: list[HeadEdits], want: Reductions
+) -> Statistics:
+    """A further request on the same call; edits of two phases are not in one pattern."""
+    if len(edits) > 1:
+        raise Unsupported(
+            "edits of prefill and of decode in one forward cannot be observed: use at='both', or two calls"
+        )
+    found = statistics(q, k, spec, edits[0] if edits else None, want)
+    found.norms = z.detach().float().norm(dim=-1) if want.norms else None
+    return found
 
 
-def _mask(
-    batch_size: int,
-    q_length: int,
-    kv_length: int,
-    q_offset: int | Tensor = 0,
-    kv_offset: int = 0,
-    mask_function: Callable[..., Any] = causal_mask_function,
-    attention_mask: Tensor | None = None,
-    local_size: int | None = None,
-    device: torch.device | str = "cpu",
-    **_: Any,
-) -> CompactMask:
-    padding = first = None
-    if attention_mask is not None and not bool(attention_mask.all()):
-        first = attention_mask.int().argmax(-1)
-        padding = attention_mask[:, kv_offset : kv_offset + kv_length].bool()
-        padding = torch.nn.functional.pad(padding, (0, kv_length - padding.shape[1]), value=True)
-    return CompactMask(
-        batch_size, q_length, kv_length, int(q_offset), int(kv_offset),
-        None if mask_function is causal_mask_function else mask_function, padding, local_size, first,
-        torch.device(device),
-    )  # fmt: skip
-
-
-@dataclass
-class Plan:
-    """What one forward is asked: edits and reductions per layer; what it found."""
-
-    edits: Callable[[int, CompactMask], list[HeadEdits]] | None = None
-    reductions: Callable[[int, CompactMask], Reductions | None] | None = None
-    found: dict[int, list[Statistics]] = field(default_factory=dict)
-    memory: int = 4 << 30
-    kept: slice | None = None  # rows of the query axis whose logits are wanted; None: all
-
-    def edits_of(self, layer: int, mask: CompactMask) -> list[HeadEdits]:
-        """The edits of a layer, one list entry per set of query rows."""
-        return [] if self.edits is None else self.edits(layer, mask)
+def _one_pattern(edits: list[HeadEdits]) -> None:
+    if len(edits) > 1 and any(e.reshapes_pattern for e in edits):
+        raise Unsupported(
+            "edits that reshape the pattern in one phase cannot be observed in a forward of both phases: "
+            "use at='both', or observe prefill and decoding in calls of their own"
+        )
 
 
 def _attention(
@@ -139,7 +87,7 @@ def _attention(
 
 
 AttentionInterface.register(NAME, _attention)
-AttentionMaskInterface.register(NAME, _mask)  # type: ignore[arg-type]  # any object may stand for the mask
+AttentionMaskInterface.register(NAME, compact_mask)  # type: ignore[arg-type]  # any object may stand for the mask
 
 
 class Seam:
@@ -167,18 +115,34 @@ class Seam:
         plan = self.plan or Plan()
         edits = plan.edits_of(layer, mask)
         want = plan.reductions(layer, mask) if plan.reductions else None
-        rows = plan.kept if layer == self.last else None
-        if rows is not None and kept_rows.suffice(rows, edits, want):
-            z, stats = kept_rows.attend(q, k, v, spec, edits, want, rows)
+        asked = [(o, *request) for o in plan.observers for request in o.requests(mask)]
+        if want is None and asked and len(edits) < 2:  # the first request rides on the forward itself
+            observer, first, probes = asked.pop(0)
+            z, stats = attend(q, k, v, spec, edits[0] if edits else None, first)
+            observer.read(layer, probes, stats, mask)
         else:
-            z, stats = attend(q, k, v, spec, edits[0] if edits else None, want)
-            for more in edits[1:]:  # another phase: its query rows come from a forward of their own
-                other, _ = attend(q, k, v, spec, more)
-                assert more.queries is not None
-                z = torch.where(more.queries[:, None, :, None], other, z)
-        if want is not None:
-            plan.found.setdefault(layer, []).append(stats)
+            z, stats = self._attend(layer, q, k, v, spec, edits, want, plan)
+            if want is not None:
+                plan.found.setdefault(layer, []).append(stats)
+        for observer, request, probes in asked:
+            observer.read(layer, probes, _statistics(q, k, z, spec, edits, request), mask)
         return z
+
+    def _attend(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: list[HeadEdits],
+        want: Reductions | None, plan: Plan,
+    ) -> tuple[Tensor, Statistics]:  # fmt: skip
+        rows = plan.kept if layer == self.last and not plan.observers else None
+        if rows is not None and kept_rows.suffice(rows, edits, want):
+            return kept_rows.attend(q, k, v, spec, edits, want, rows)
+        if want is not None:
+            _one_pattern(edits)
+        z, stats = attend(q, k, v, spec, edits[0] if edits else None, want)
+        for more in edits[1:]:  # another phase: its query rows come from a forward of their own
+            other, _ = attend(q, k, v, spec, more)
+            assert more.queries is not None
+            z = torch.where(more.queries[:, None, :, None], other, z)
+        return z, stats
 
     def nobody_looks_behind_the_last_attention(self) -> bool:
         """Whether no hook would see rows of the last block's output; those that nobody wants need no attention."""
@@ -266,9 +230,10 @@ def _needs_eager(attention: Any) -> bool:
         return True
     if getattr(attention, "_reorder_and_upcast_attn", False):
         return True
+    # by identity: the bridges of q, k, v, o are found under the names of the Hugging Face module's projections, too
+    fired = {id(p) for part in "qkvo" if hasattr(attention, part) for p in getattr(attention, part).modules()}
     for name, module in attention.named_modules():
-        top = name.split(".")[0]
-        if isinstance(module, HookPoint) and module.has_hooks() and name not in FIRED and top not in "qkvo":
+        if isinstance(module, HookPoint) and module.has_hooks() and name not in FIRED and id(module) not in fired:
             return True
     return False
 
@@ -299,7 +264,8 @@ def _eagerly(seam: Seam, layer: int, attention: Any, kwargs: dict[str, Any]) -> 
     mask, plan = kwargs.get("attention_mask"), seam.plan or Plan()
     if not isinstance(mask, CompactMask):
         raise Unsupported(f"{type(attention).__name__} got a {type(mask).__name__} for a mask")
-    if plan.reductions is not None and plan.reductions(layer, mask) is not None:
+    asked = any(o.requests(mask) for o in plan.observers)
+    if asked or (plan.reductions is not None and plan.reductions(layer, mask) is not None):
         raise Unsupported(
             f"layer {layer}: statistics and hooks on the pattern cannot be had in one forward; remove the hook"
         )

@@ -10,8 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from workbench_kernels.cutting import held_range, select_queries, touched
 from workbench_kernels.patterns import block, finish, pattern
 from workbench_kernels.reducers import indicator
+from workbench_kernels.reshaping import reshaped
 from workbench_kernels.sweep import SCRATCH, sweep
 from workbench_kernels.types import AttentionSpec, HeadEdits, Reductions, Statistics
 
@@ -37,7 +39,7 @@ def attend(
         z = _output(q, k, v, spec, edits)
     with torch.no_grad():
         if want.rows is not None and (want.top_k or want.spans is not None):
-            _add_chosen_rows(found, q.detach(), k.detach(), spec, edits, want)
+            add_chosen_rows(found, q.detach(), k.detach(), spec, edits, want)
     z = finish(z, edits)
     if want.norms:
         found.norms = z.detach().float().norm(dim=-1)
@@ -45,8 +47,34 @@ def attend(
 
 
 def _output(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits | None) -> Tensor:
-    z = _plain(q, k, v, spec)
-    return _reshaped(z, q, k, v, spec, edits) if edits is not None and edits.reshapes_pattern else z
+    if edits is None or not edits.reshapes_pattern:
+        return _plain(q, k, v, spec)
+    n, flags, held = q.shape[2], touched(edits, len(q)), held_range(edits, q.shape[2])
+    if held.start == held.stop or not bool(flags.any()):
+        return _plain(q, k, v, spec)
+    every = edits.queries is None or bool(edits.queries.all())
+    z = _others(q, k, v, spec, flags.all(0) if every else torch.zeros_like(flags[0]))
+    part, edits = replace(spec, q_offset=spec.q_offset + held.start), select_queries(edits, held)
+    stop = spec.keys(held.start, held.stop, k.shape[2]).stop  # nobody sees later keys
+    if part.padding is not None:
+        part = replace(part, padding=part.padding[:, :stop], first=spec.first_valid(len(q), q.device))
+    new = reshaped(z[:, :, held], q[:, :, held], k[:, :, :stop], v[:, :, :stop], part, edits, flags, _by_blocks)
+    return new if held == slice(0, n) else torch.cat([z[:, :, : held.start], new, z[:, :, held.stop :]], 2)
+
+
+def _others(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, whole: Tensor) -> Tensor:
+    """The unedited output, empty in the heads of which nothing is wanted where leaving them out is worth a copy."""
+    h = q.shape[1]
+    heads = (~whole).nonzero().flatten()
+    if len(heads) > h // 2:
+        return _plain(q, k, v, spec)
+    z = torch.zeros_like(q, memory_format=torch.contiguous_format, requires_grad=False)
+    if len(heads):
+        kv = heads // (h // k.shape[1])
+        sinks = None if spec.sink_logits is None else spec.sink_logits[heads]
+        some = _plain(q[:, heads], k[:, kv], v[:, kv], replace(spec, sink_logits=sinks))
+        z = z.index_copy(1, heads, some)
+    return z
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
@@ -94,43 +122,7 @@ def _weighted(p: Float[Tensor, "b h q k"], v: Float[Tensor, "b g k d"]) -> Float
     return torch.matmul(p.reshape(b, g, h // g * n, m), v).reshape(b, h, n, v.shape[-1])
 
 
-def _reshaped(z: Tensor, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits) -> Tensor:
-    """Recompute the output of the heads whose pattern an edit changes; the others keep theirs."""
-    b, h = q.shape[:2]
-    flags = [f != 0 for f in (edits.uniform, edits.window) if f is not None]
-    touched = torch.stack([f.expand(b, -1) for f in flags]).any(0)
-    for head in touched.any(0).nonzero().flatten().tolist():
-        rows = touched[:, head].nonzero().flatten()
-        kv = head // (h // k.shape[1])
-        part = (q[rows, head : head + 1], k[rows, kv : kv + 1], v[rows, kv : kv + 1])
-        new = _by_blocks(*part, *_select(spec, edits, rows, head))
-        z = z.index_put((rows, torch.full_like(rows, head)), new[:, 0].to(z.dtype))
-    return z
-
-
-def _select(spec: AttentionSpec, edits: HeadEdits, rows: Tensor, head: int) -> tuple[AttentionSpec, HeadEdits]:
-    """The spec and the pattern edits of one head in chosen batch rows."""
-    inner = spec.allowed
-
-    def allowed(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return inner(rows[b], h, i, j) if inner is not None else j <= i
-
-    def cut(x: Tensor | None, columns: slice) -> Tensor | None:
-        return x if x is None else x[:, columns] if x.shape[0] == 1 else x[rows][:, columns]
-
-    one, every = slice(head, head + 1), slice(None)
-    part = replace(
-        spec,
-        allowed=None if inner is None else allowed,
-        padding=cut(spec.padding, every),
-        first=None if spec.first is None else spec.first[rows],
-        sink_logits=None if spec.sink_logits is None else spec.sink_logits[one],
-    )
-    shape = HeadEdits(uniform=cut(edits.uniform, one), window=cut(edits.window, one), sink=edits.sink)
-    return part, replace(shape, queries=cut(edits.queries, every))
-
-
-def _add_chosen_rows(
+def add_chosen_rows(
     out: Statistics, q: Tensor, k: Tensor, spec: AttentionSpec, edits: HeadEdits | None, want: Reductions
 ) -> None:
     """Top keys and span masses of chosen queries: cost r·k, whatever the length of the text."""

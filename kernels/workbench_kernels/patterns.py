@@ -6,7 +6,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from workbench_kernels.class_edits import edit_classes, edit_scores, replace_rows
+from workbench_kernels.cutting import select_heads
 from workbench_kernels.types import AttentionSpec, HeadEdits
+
+__all__ = [
+    "block", "edit_weights", "finish", "held", "pattern", "plain_block", "scores", "select_heads", "visible",
+]  # fmt: skip
 
 
 def block(start: int, stop: int, device: torch.device) -> Int[Tensor, "1 q"]:
@@ -26,10 +32,10 @@ def visible(
     first = spec.first_valid(batch, queries.device)[:, None, None, None]
     window = edits.window[:, :, None, None]
     near = (q - k < window) | (k < first + edits.sink) | (window == 0)
-    return mask & (near | ~_edited(edits, queries))
+    return mask & (near | ~held(edits, queries))
 
 
-def _edited(edits: HeadEdits, queries: Int[Tensor, "#b q"]) -> Bool[Tensor, "#b 1 q 1"]:
+def held(edits: HeadEdits, queries: Int[Tensor, "#b q"]) -> Bool[Tensor, "#b 1 q 1"]:
     """Which of the chosen queries the edits hold in."""
     if edits.queries is None:
         return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=queries.device)
@@ -59,16 +65,34 @@ def pattern(
 
     Rows that see no key are zero, with a log-sum-exp of minus infinity. A learned sink takes its share of the row.
     """
-    mask = visible(spec, edits, q.shape[0], queries, keys)
-    s = scores(q, k, spec).masked_fill(~mask, float("-inf"))
+    mask, s = visible(spec, edits, q.shape[0], queries, keys), scores(q, k, spec)
+    if edits is not None:
+        s = edit_scores(s, edits, held(edits, queries), keys)
+    s = s.masked_fill(~mask, float("-inf"))
     lse = s.logsumexp(-1)
     if spec.sink_logits is not None:
         lse = torch.logaddexp(lse, spec.sink_logits.to(lse.dtype)[None, :, None].expand_as(lse))
     p = (s - lse[..., None].masked_fill(lse[..., None] == float("-inf"), 0.0)).exp()
-    if edits is not None and edits.uniform is not None:
+    return (p if edits is None else edit_weights(p, spec, edits, mask, queries, keys)), lse
+
+
+def edit_weights(
+    p: Float[Tensor, "b h q k"],
+    spec: AttentionSpec,
+    edits: HeadEdits,
+    mask: Bool[Tensor, "#b #h q k"],
+    queries: Int[Tensor, "#b q"],
+    keys: slice,
+) -> Float[Tensor, "b h q k"]:
+    """What is done to the pattern after the softmax: rows replaced, class gains, even attention. mask: `visible`."""
+    hold = held(edits, queries)
+    if edits.rows is not None:
+        p = replace_rows(p, edits.rows, spec.visible(queries, keys, len(p)), hold, queries, keys)
+    p = edit_classes(p, edits, hold, keys)
+    if edits.uniform is not None:
         even = mask.to(p.dtype) / mask.sum(-1, keepdim=True).clamp_min(1)
-        p = torch.where(edits.uniform[:, :, None, None] & _edited(edits, queries), even, p)
-    return p, lse
+        p = torch.where(edits.uniform[:, :, None, None] & hold, even, p)
+    return p
 
 
 def plain_block(
@@ -110,17 +134,11 @@ def _mask_tail(s: Float[Tensor, "b h q k"], own: int) -> None:
     s[..., first:].masked_fill_(j > i, float("-inf"))
 
 
-def select_heads(edits: HeadEdits, heads: slice) -> HeadEdits:
-    """The edits of the pattern of some heads."""
-    cut = {f: x[:, heads] for f in ("uniform", "window") if (x := getattr(edits, f)) is not None}
-    return HeadEdits(**cut, sink=edits.sink, queries=edits.queries)
-
-
 def finish(z: Float[Tensor, "b h q d"], edits: HeadEdits | None) -> Float[Tensor, "b h q d"]:
     """Output gain, then output replacement, in the queries that the edits hold in."""
     if edits is None:
         return z
-    rows = _edited(edits, block(0, z.shape[2], z.device))
+    rows = held(edits, block(0, z.shape[2], z.device))
     if edits.gain is not None:
         z = torch.where(rows, z * edits.gain.to(z.dtype)[:, :, None, None], z)
     if edits.replace is not None and edits.replacement is not None:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench_kernels.reference_rows import Row
 from workbench_kernels.types import AttentionSpec, HeadEdits, Reductions, Statistics
 
 
@@ -23,49 +24,20 @@ def full_pattern(
         for hi in range(h):
             kv = k[bi, hi // group].double()
             for qi in range(n):
-                row = _Row(spec, edits, bi, hi, qi, first)
+                row = Row(spec, edits, bi, hi, qi, first)
                 seen = [j for j in range(m) if valid[j] and row.sees(j)]
                 s = (kv[seen] @ q[bi, hi, qi].double()) * spec.scale
                 if spec.softcap is not None:
                     s = spec.softcap * torch.tanh(s / spec.softcap)
+                s = torch.stack([row.score(x, j) for x, j in zip(s, seen)]) if seen else s
                 total = s if spec.sink_logits is None else torch.cat([s, spec.sink_logits[hi : hi + 1].double()])
                 if not len(total):
                     continue
                 lse[bi, hi, qi] = total.logsumexp(0)
                 weights = (s - lse[bi, hi, qi]).exp()
-                p[bi, hi, qi, seen] = torch.ones_like(weights) / max(1, len(seen)) if row.uniform else weights
+                p[bi, hi, qi, seen] = weights
+                p[bi, hi, qi] = row.edited(p[bi, hi, qi], [j for j in range(m) if valid[j]], seen)
     return p, lse
-
-
-def _at(parameter: Tensor, batch: int) -> Tensor:
-    return parameter[batch if len(parameter) > 1 else 0]
-
-
-class _Row:
-    """One query of one head: what it sees and which edits hold."""
-
-    def __init__(
-        self, spec: AttentionSpec, edits: HeadEdits | None, batch: int, head: int, query: int, first: int
-    ) -> None:
-        self.spec, self.batch, self.position, self.first = spec, batch, query + spec.q_offset, first
-        self.window, self.sink, self.uniform = 0, 0, False
-        if edits is None or (edits.queries is not None and not _at(edits.queries, batch)[query]):
-            return
-        if edits.window is not None:
-            self.window, self.sink = int(_at(edits.window, batch)[head]), edits.sink
-        if edits.uniform is not None:
-            self.uniform = bool(_at(edits.uniform, batch)[head])
-
-    def sees(self, key: int) -> bool:
-        position, spec = key + self.spec.kv_offset, self.spec
-        if spec.allowed is None:
-            seen = position <= self.position
-        else:
-            index = [torch.tensor(x) for x in (self.batch, 0, self.position, position)]
-            seen = bool(spec.allowed(*index))
-        if self.window:
-            seen = seen and (self.position - position < self.window or position < self.first + self.sink)
-        return seen
 
 
 def attend(
@@ -164,7 +136,7 @@ def _thumbnail(p: Tensor, spec: AttentionSpec, side: int) -> Tensor:
 
 def _sees(spec: AttentionSpec, batch: int, query: int, key: int) -> bool:
     valid = spec.padding is None or bool(spec.padding[batch, key])
-    return valid and _Row(spec, None, batch, 0, query, 0).sees(key)
+    return valid and Row(spec, None, batch, 0, query, 0).sees(key)
 
 
 def _valid_query(spec: AttentionSpec, batch: int, query: int) -> bool:

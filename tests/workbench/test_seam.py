@@ -13,7 +13,7 @@ from workbench_kernels import Reductions
 import workbench as wb
 from workbench.errors import BadInput, EditConflict, TooLarge
 from workbench.interventions import mask, reference, scale, window
-from workbench.seam import Plan
+from workbench.plan import Plan
 
 TOLERANCE = 5e-6  # of max|logit|: SDPA sums in another order than the eager bridge
 

@@ -1,1 +1,23 @@
-"""Probes: which statistics of a forward they need, and how these become scores of heads."""
+"""Probes: statistics of a forward pass, one file each, and scores of heads that are made of them.
+
+`wb.observe(model, tokens, [wb.probes.received(), …])` collects them. A probe is no trained linear probe.
+"""
+
+from __future__ import annotations
+
+from workbench.probes.activations import key_norms, resid_norms, value_norms
+from workbench.probes.distance import distance
+from workbench.probes.entropy import entropy
+from workbench.probes.lse import lse
+from workbench.probes.mass import mass
+from workbench.probes.norms import norms
+from workbench.probes.probe import Probe, TopKeys
+from workbench.probes.received import received
+from workbench.probes.sink_mass import sink_mass
+from workbench.probes.thumbnail import Thumbnails, thumbnail
+from workbench.probes.top_keys import top_keys
+
+__all__ = [
+    "Probe", "Thumbnails", "TopKeys", "distance", "entropy", "key_norms", "lse", "mass", "norms", "received",
+    "resid_norms", "sink_mass", "thumbnail", "top_keys", "value_norms",
+]  # fmt: skip

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from workbench_kernels import Reductions, Statistics
 
+from workbench.masks import CompactMask
 from workbench.probes.caches import can_pad, merge_caches
-from workbench.seam import CompactMask
 from workbench.tasks.needle import Sample
 
 MOST_STEPS = 50

@@ -1,0 +1,109 @@
+"""The output of heads whose pattern is edited, each by the cheapest way that is exact; the other heads keep theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from workbench_kernels import split
+from workbench_kernels.cutting import select_heads, select_pairs, select_rows
+from workbench_kernels.sweep import SCRATCH
+from workbench_kernels.types import AttentionSpec, HeadEdits
+
+ROWS = 128
+"""Queries in a block."""
+DENSE = 4
+"""The split way is for classes that hold at most one key in so many."""
+
+Way = Callable[[Tensor, Tensor, Tensor, AttentionSpec, HeadEdits], Tensor]
+
+
+def reshaped(
+    z: Float[Tensor, "b h n d"],
+    q: Float[Tensor, "b h n d"],
+    k: Float[Tensor, "b g m d"],
+    v: Float[Tensor, "b g m d"],
+    spec: AttentionSpec,
+    edits: HeadEdits,
+    flags: Bool[Tensor, "b h"],
+    by_blocks: Way,
+) -> Float[Tensor, "b h n d"]:
+    """z with the heads of `flags` computed anew. by_blocks: the way that is always open, pattern times values."""
+    (b, h, n, _), m = q.shape, k.shape[2]
+    if b * h * min(n, ROWS) * m <= SCRATCH:  # decoding: one small block is cheaper than many heads in turn
+        new = by_blocks(q, k, v, spec, edits)
+        return torch.where(flags[:, :, None, None], new.to(z.dtype), z)
+    z = z.clone() if torch.is_grad_enabled() else z
+    flags = flags & ~_fast(z, q, k, v, spec, edits, flags)
+    for head in flags.any(0).nonzero().flatten().tolist():
+        rows, kv = flags[:, head].nonzero().flatten(), head // (h // k.shape[1])
+        one = slice(head, head + 1)
+        part = (q[rows, one], k[rows, kv : kv + 1], v[rows, kv : kv + 1])
+        new = by_blocks(*part, _part(spec, rows, one), select_rows(select_heads(edits, one), rows))
+        z[rows, head] = new[:, 0].to(z.dtype)
+    return z
+
+
+def _part(spec: AttentionSpec, rows: Tensor, heads: slice) -> AttentionSpec:
+    """The spec of some batch rows and heads."""
+    inner = spec.allowed
+
+    def allowed(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return inner(rows[b], h, i, j) if inner is not None else j <= i
+
+    return replace(
+        spec,
+        allowed=None if inner is None else allowed,
+        padding=None if spec.padding is None else spec.padding[rows],
+        first=None if spec.first is None else spec.first[rows],
+        sink_logits=None if spec.sink_logits is None else spec.sink_logits[heads],
+    )
+
+
+def _fast(
+    z: Tensor, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits, flags: Tensor
+) -> Bool[Tensor, "b h"]:
+    """Write the heads that have class edits only by the flash ways; says which they were."""
+    grad = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    if grad or edits.key_class is None or not split.suits(q, k, spec):
+        return torch.zeros_like(flags)
+    b, h = q.shape[:2]
+    plain = flags & ~_otherwise(edits, b)
+    inside = (edits.key_class[..., : k.shape[2]] > 0).sum(-1).expand(b, h)
+    bias = split.biased(edits, b, h)
+    few = plain & ~bias & (inside * DENSE <= k.shape[2])
+    for chosen, way in ((plain & bias, split.by_bias), (few, split.by_split)):
+        _write(z, q, k, v, spec, edits, chosen, way)
+    return (plain & bias) | few
+
+
+def _otherwise(edits: HeadEdits, batch: int) -> Bool[Tensor, "b h"]:
+    """Heads that an edit changes which is no class edit."""
+    rest = replace(edits, key_class=None, class_gain=None, least_mass=None, freed=None, bias=None, boost=None)
+    if not rest.reshapes_pattern:
+        return torch.zeros(1, 1, dtype=torch.bool)
+    from workbench_kernels.cutting import touched
+
+    return touched(rest, batch)
+
+
+def _write(
+    z: Tensor, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits, chosen: Tensor, way: Way
+) -> None:
+    rows, heads = chosen.nonzero(as_tuple=True)
+    if not len(rows):
+        return
+    kv, padding = heads // (q.shape[1] // k.shape[1]), spec.padding
+    part = replace(spec, padding=None if padding is None else padding[rows], first=None)
+    cut = select_pairs(edits, rows, heads)
+    assert cut.key_class is not None
+    cut = replace(cut, key_class=cut.key_class[..., : k.shape[2]])
+    new = way(q[rows, heads][:, None], k[rows, kv][:, None], v[rows, kv][:, None], part, cut)[:, 0].to(z.dtype)
+    if edits.queries is not None:
+        held = edits.queries[rows if len(edits.queries) > 1 else torch.zeros_like(rows)]
+        new = torch.where(held[:, :, None], new, z[rows, heads])
+    z[rows, heads] = new

@@ -1,0 +1,74 @@
+"""What Hugging Face says of an attention mask, kept as it says it: offsets, padding, a function; never N×N."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.masking_utils import causal_mask_function
+from workbench_kernels import AttentionSpec
+
+from workbench.errors import TooLarge
+
+
+@dataclass(frozen=True)
+class CompactMask:
+    """What Hugging Face says of a mask, without building it."""
+
+    batch: int
+    queries: int
+    keys: int
+    q_offset: int
+    kv_offset: int
+    allowed: Callable[..., Tensor] | None  # None: causal
+    padding: Tensor | None
+    reach: int | None
+    first: Tensor | None
+    device: torch.device
+
+    def spec(self, scale: float, softcap: float | None = None, sinks: Tensor | None = None) -> AttentionSpec:
+        """The mask as the kernels want it."""
+        return AttentionSpec(
+            scale=scale, q_offset=self.q_offset, kv_offset=self.kv_offset, padding=self.padding,
+            allowed=self.allowed, reach=self.reach, first=self.first, softcap=softcap, sink_logits=sinks,
+        )  # fmt: skip
+
+    def dense(self, dtype: torch.dtype, heads: int, memory: int) -> Tensor:
+        """The additive N×N mask for a layer that goes the eager way; refused when its scores would not fit."""
+        size = self.batch * heads * self.queries * self.keys * 4 * 3  # scores, softmax and pattern in float32
+        if size > memory:
+            raise TooLarge(
+                f"a hook on hook_pattern or hook_attn_scores needs the whole pattern: {size / 2**30:.1f} GiB for "
+                f"{self.queries} tokens; limit {memory / 2**30:.1f} GiB, raise it with memory="
+            )
+        rows = torch.arange(self.queries, device=self.device)[None]
+        seen = self.spec(1.0).visible(rows, slice(0, self.keys), self.batch).expand(self.batch, 1, -1, -1)
+        return torch.zeros(seen.shape, dtype=dtype, device=self.device).masked_fill(~seen, torch.finfo(dtype).min)
+
+
+def compact_mask(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    q_offset: int | Tensor = 0,
+    kv_offset: int = 0,
+    mask_function: Callable[..., Any] = causal_mask_function,
+    attention_mask: Tensor | None = None,
+    local_size: int | None = None,
+    device: torch.device | str = "cpu",
+    **_: Any,
+) -> CompactMask:
+    """A mask function as transformers calls it."""
+    padding = first = None
+    if attention_mask is not None and not bool(attention_mask.all()):
+        first = attention_mask.int().argmax(-1)
+        padding = attention_mask[:, kv_offset : kv_offset + kv_length].bool()
+        padding = torch.nn.functional.pad(padding, (0, kv_length - padding.shape[1]), value=True)
+    return CompactMask(
+        batch_size, q_length, kv_length, int(q_offset), int(kv_offset),
+        None if mask_function is causal_mask_function else mask_function, padding, local_size, first,
+        torch.device(device),
+    )  # fmt: skip
