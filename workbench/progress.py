@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a live bar with the remaining time in a terminal, a line per tenth elsewhere."""
+"""Progress of long work on stderr (in notebooks stdout): a live bar in a terminal, a line per tenth elsewhere."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class Stages:
 def progress() -> Iterator[Stages]:
     """Stages on stderr. Notebooks get lines: a live widget would be saved with them and show nothing."""
     live = sys.stderr.isatty()  # rich would also take a notebook's FORCE_COLOR for a terminal
-    console = Console(stderr=True, force_jupyter=False, force_terminal=live)
+    notebook = "ipykernel" in sys.modules  # there stderr is set in red
+    console = Console(stderr=not notebook, force_jupyter=False, force_terminal=live)
     if not live:
         yield Stages(console, None)
         return

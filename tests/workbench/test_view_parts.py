@@ -62,6 +62,9 @@ def test_mini_html_is_small_and_complete(shape):
     best = int(np.nanargmax(scores))
     assert f"<td>1</td><td>L{best // shape[1]}H{best % shape[1]}</td>" in html
     assert html.count("</tr>") == 1 + min(10, scores.size - 1) and f"1 of {scores.size:,} heads" in html
+    drawn = base64.b64decode(re.search(r"data:image/svg\+xml;base64,([^\"]+)", html)[1]).decode()
+    assert drawn.count("<rect") >= scores.size if scores.size <= 256 else "<image" in drawn
+    assert "<svg" not in html, "an untrusted notebook would show its texts instead"
     assert html == mini_html(scores, "<b>title", low=scores - 0.1, high=scores + 0.1, kv_heads=2)
 
 

@@ -80,7 +80,7 @@ class Curves:
         """The same as a Plotly figure, for notebooks."""
         import plotly.graph_objects as go
 
-        return go.Figure(self.spec())
+        return go.Figure(self.spec()).update_layout(template="plotly_white")
 
     def _traces(self, place: int, s: Series) -> list[dict[str, Any]]:
         colour = OKABE_ITO[place]

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from workbench.views.colours import cividis, hexed
 from workbench.views.png import png_uri
-from workbench.views.text import esc, number
+from workbench.views.text import esc
 
 MAX_RECTS = 1024
 """Above this many heads the cells are one picture instead of one `<rect>` each (5,120 nodes make a page slow)."""
@@ -56,7 +56,7 @@ class HeadGrid:
         low, high = self.limits
         return cividis((float(self.scores[layer, head]) - low) / (high - low))
 
-    def cells(self, titles: bool = False, rects: int = MAX_RECTS) -> str:
+    def cells(self, rects: int = MAX_RECTS) -> str:
         """Rects in row-major order, or one picture above `rects` heads; unscored cells are hatched on top."""
         layers, heads = self.scores.shape
         (x0, y0), (w, h) = self.margin, self.cell
@@ -70,9 +70,7 @@ class HeadGrid:
         size = f'width="{w - gap}" height="{h - gap}"'
         drawn = []
         for i, j in every:
-            title = f"<title>L{i}H{j}: {number(float(self.scores[i, j]))}</title></rect>" if titles else ""
-            fill = f'fill="{hexed(self.colour(i, j))}"'
-            drawn.append(f'<rect x="{x0 + j * w}" y="{y0 + i * h}" {size} {fill}{">" if titles else "/>"}{title}')
+            drawn.append(f'<rect x="{x0 + j * w}" y="{y0 + i * h}" {size} fill="{hexed(self.colour(i, j))}"/>')
         return f'<g class="cells">{"".join(drawn)}</g>{missing}'
 
     def axes(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import uuid
@@ -17,7 +18,9 @@ from workbench.views.libraries import CIRCUITSVIS, library
 from workbench.views.text import NOT_SCORED, esc, interval, number, script_json
 
 TITLED = 256
-"""Up to this many heads each cell has its own hover text; above, the map is one picture."""
+"""Up to this many heads each cell is drawn; above, the map is one bitmap."""
+_INK = "<style>text{font:11px system-ui,sans-serif;fill:#808080}image{image-rendering:pixelated}</style>"
+"""Grey labels: a picture in an <img> does not know the host's theme, and grey reads on light and dark."""
 
 _RULES = {
     "": "display:flex;flex-wrap:wrap;align-items:flex-start;gap:12px 28px;font:13px system-ui,sans-serif;"
@@ -27,9 +30,7 @@ _RULES = {
     " table": "border-collapse:collapse;font-variant-numeric:tabular-nums",
     " :is(td,th)": "padding:1px 8px;text-align:right",
     " .m": "flex:0 1 460px",
-    " svg": "width:100%;height:auto",
-    " text": "font:11px system-ui,sans-serif;fill:currentColor",
-    " image": "image-rendering:pixelated",
+    " img": "width:100%;height:auto",
 }
 
 
@@ -60,7 +61,7 @@ def mini_html(
         if best
         else f"{title}: {NOT_SCORED}"
     )
-    drawing = grid.svg(label, grid.cells(titles=scores.size <= TITLED, rects=TITLED) + grid.outlines() + grid.axes())
+    drawing = _picture(grid.svg(label, grid.cells(rects=TITLED) + grid.outlines() + grid.axes()), label)
     missing = int(np.isnan(scores).sum())
     scale = f"Colours: cividis, linear from {number(grid.limits[0])} to {number(grid.limits[1])}."
     note = " ".join(
@@ -102,6 +103,13 @@ def attention_circuitsvis(
         f"await window.workbenchCircuitsVis;CircuitsVis.render('{name}',CircuitsVis.AttentionPatterns,{given})"
         "})()</script>"
     )
+
+
+def _picture(svg: str, label: str) -> str:
+    """An `<svg>` as an `<img>`: hosts that do not trust a saved notebook strip the one and keep the other."""
+    start, inside = svg.split(">", 1)
+    whole = f'{start} xmlns="http://www.w3.org/2000/svg">{_INK}{inside}'
+    return f'<img alt="{esc(label)}" src="data:image/svg+xml;base64,{base64.b64encode(whole.encode()).decode()}">'
 
 
 def _score(i: int, j: int, scores: np.ndarray, low: np.ndarray | None, high: np.ndarray | None) -> str:
