@@ -1,56 +1,22 @@
-"""What every benchmark shares: the machine, paired repetitions, the file that keeps the figures."""
+"""What every benchmark shares: the machine, and the file that keeps the figures."""
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import platform
-import statistics
-import time
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from workbench_kernels.timing import LEAST, paired, spread
 
 from workbench.versions import versions
 
+__all__ = ["LEAST", "keep", "load", "machine", "paired", "spread"]
+
 RESULTS = Path(__file__).parent / "results"
-LEAST = 5
-"""Repetitions below which no figure is kept."""
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Least, median and greatest."""
-    return {
-        name: round(f(values), 4) for name, f in (("min", min), ("median", statistics.median), ("max", max))
-    }  # fmt: skip
-
-
-def paired(peer: Callable[[], Any], ours: Callable[[], Any], repetitions: int = LEAST) -> dict[str, Any]:
-    """Seconds of both and their ratio: peer, ours, peer, ours, …; each ratio is of two neighbours.
-
-    Both are run once before, uncounted.
-    """
-    assert repetitions >= LEAST
-    peer(), ours()
-    times = [(seconds(peer), seconds(ours)) for _ in range(repetitions)]
-    return {
-        "repetitions": repetitions,
-        "peer_seconds": spread([p for p, _ in times]),
-        "ours_seconds": spread([o for _, o in times]),
-        "ratio": spread([p / o for p, o in times]),
-    }
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    """Wall time of one call; what it gave is let go within it, garbage from before is not counted."""
-    gc.collect()
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def machine() -> dict[str, Any]:
