@@ -10,7 +10,21 @@ if TYPE_CHECKING:
 
     from workbench.comparison import compare
     from workbench.exporters import export
-    from workbench.interventions import mask, reference, scale, window
+    from workbench.interventions import (
+        Intervention,
+        amplify,
+        bias,
+        calibrate,
+        mask,
+        pai,
+        patch,
+        reference,
+        route,
+        scale,
+        set_pattern,
+        suppress,
+        window,
+    )  # fmt: skip
     from workbench.models import Model, intervene, load
     from workbench.scores_io import read_scores, write_scores
 
@@ -18,12 +32,15 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "load": "models", "Model": "models", "intervene": "models",
-    "mask": "interventions", "scale": "interventions", "window": "interventions", "reference": "interventions",
+    **dict.fromkeys((
+        "Intervention", "amplify", "bias", "calibrate", "mask", "pai", "patch", "reference", "route", "scale",
+        "set_pattern", "suppress", "window",
+    ), "interventions"),
     "read_scores": "scores_io", "write_scores": "scores_io", "export": "exporters", "compare": "comparison",
 }  # fmt: skip
 __all__ = [
-    "Model", "analyses", "compare", "export", "intervene", "load", "mask", "read_scores", "reference", "scale",
-    "window", "write_scores",
+    "Intervention", "Model", "amplify", "analyses", "bias", "calibrate", "compare", "export", "intervene", "load", "mask",
+    "pai", "patch", "read_scores", "reference", "route", "scale", "set_pattern", "suppress", "window", "write_scores",
 ]  # fmt: skip
 
 

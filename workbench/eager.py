@@ -7,27 +7,28 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from workbench_kernels import AttentionSpec, HeadEdits
-from workbench_kernels.patterns import finish, visible
+from workbench_kernels.class_edits import edit_scores
+from workbench_kernels.patterns import edit_weights, finish, held, visible
 
 from workbench.errors import Unsupported
 
 
-def edit_pattern(p: Tensor, edits: HeadEdits, spec: AttentionSpec) -> Tensor:
-    """Window and uniform edits of a whole pattern [b, h, q, k] that has been through its softmax."""
-    rows = torch.arange(p.shape[2], device=p.device)[None]
-    keys = slice(0, p.shape[3])
-    if edits.window is not None:
-        near = visible(spec, edits, p.shape[0], rows, keys)
-        p = p * near
-        p = p / p.sum(-1, keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)
-    if edits.uniform is not None:
-        mask = visible(spec, edits, p.shape[0], rows, keys)
-        even = mask.to(p.dtype) / mask.sum(-1, keepdim=True).clamp_min(1)
-        hold = torch.ones_like(rows, dtype=torch.bool) if edits.queries is None else edits.queries
-        p = torch.where(edits.uniform[:, :, None, None] & hold[:, None, :, None], even, p)
-    return p
+def edit_pattern(p: Float[Tensor, "b h q k"], edits: HeadEdits, spec: AttentionSpec) -> Float[Tensor, "b h q k"]:
+    """The pattern edits of a whole pattern that has been through its softmax; a row keeps its sum where scores change."""
+    rows, keys = torch.arange(p.shape[2], device=p.device)[None], slice(0, p.shape[3])
+    mask, seen = visible(spec, edits, p.shape[0], rows, keys), spec.visible(rows, keys, p.shape[0])
+    new, hidden = p.float(), seen & ~mask
+    if edits.bias is not None or edits.window is not None:
+        zero = torch.zeros(1, 1, 1, 1, device=p.device).expand(1, p.shape[1], 1, p.shape[3])
+        changed = edit_scores(zero, edits, torch.ones_like(zero, dtype=torch.bool), keys)
+        hold = held(edits, rows) & ((changed != 0) | hidden).any(-1, keepdim=True)  # other rows keep every bit
+        weighed = new * changed.exp() * ~hidden
+        total = weighed.sum(-1, keepdim=True).clamp_min(torch.finfo(weighed.dtype).tiny)
+        new = torch.where(hold, weighed * (new.sum(-1, keepdim=True) / total), new)
+    return edit_weights(new, spec, edits, mask, rows, keys).to(p.dtype)
 
 
 @contextlib.contextmanager
@@ -37,7 +38,11 @@ def eager_edits(attention: Any, edits: list[HeadEdits], spec: AttentionSpec, n_k
     sinks = getattr(attention.original_component, "sinks", None)
     for edit in edits:
         if edit.reshapes_pattern and sinks is not None:
-            raise Unsupported("window and uniform edits of a learned-sink layer need the fused path: remove the hook")
+            raise Unsupported("edits of the pattern of a learned-sink layer need the fused path: remove the hook")
+        if edit.boost is not None:
+            raise Unsupported(
+                "pai edits scores, which a layer with a hook on its pattern does not give: remove the hook"
+            )
 
         def on_pattern(_: Any, __: Any, p: Tensor, e: HeadEdits = edit) -> Tensor:
             return edit_pattern(p, e, spec)

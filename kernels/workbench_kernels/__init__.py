@@ -11,7 +11,21 @@ from torch import Tensor
 from workbench_kernels import chunked, reference
 from workbench_kernels.types import AttentionSpec, HeadEdits, Reductions, Statistics
 
-BACKENDS = {"chunked": chunked.attend, "reference": reference.attend}
+
+def _triton(
+    q: Float[Tensor, "b h q d"],
+    k: Float[Tensor, "b g k d"],
+    v: Float[Tensor, "b g k d"],
+    spec: AttentionSpec,
+    edits: HeadEdits | None = None,
+    reductions: Reductions | None = None,
+) -> tuple[Float[Tensor, "b h q d"], Statistics]:
+    from workbench_kernels.triton_attend import attend as run  # Triton is imported when it is first asked for
+
+    return run(q, k, v, spec, edits, reductions)
+
+
+BACKENDS = {"chunked": chunked.attend, "reference": reference.attend, "triton": _triton}
 
 __all__ = ["BACKENDS", "AttentionSpec", "HeadEdits", "Reductions", "Statistics", "attend"]
 

@@ -73,9 +73,9 @@ def works(n: int) -> list[Work]:
 
 def classes(n: int, keys: list[int], gain: float, freed: int, heads: Tensor) -> HeadEdits:
     """A gain on some keys in some heads."""
-    key_class, gains = torch.zeros(1, 1, n, dtype=torch.long), torch.ones(1, HEADS, 5)
+    key_class, gains = torch.zeros(1, 1, n, dtype=torch.long), torch.ones(1, HEADS, 1)
     key_class[..., keys] = 1
-    gains[..., 1] = torch.where(heads, gain, 1.0)
+    gains[..., 0] = torch.where(heads, gain, 1.0)
     return HeadEdits(key_class=key_class, class_gain=gains, freed=torch.where(heads, freed, 0))
 
 

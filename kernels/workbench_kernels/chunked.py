@@ -63,16 +63,18 @@ def _output(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdi
 
 
 def _others(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, whole: Tensor) -> Tensor:
-    """The unedited output, empty in the heads of which nothing is wanted where leaving them out is worth a copy."""
+    """The unedited output, empty in the heads of which nothing is wanted."""
     h = q.shape[1]
     heads = (~whole).nonzero().flatten()
-    if len(heads) > h // 2:
+    if len(heads) == h:
         return _plain(q, k, v, spec)
     z = torch.zeros_like(q, memory_format=torch.contiguous_format, requires_grad=False)
     if len(heads):
         kv = heads // (h // k.shape[1])
         sinks = None if spec.sink_logits is None else spec.sink_logits[heads]
-        some = _plain(q[:, heads], k[:, kv], v[:, kv], replace(spec, sink_logits=sinks))
+        some = _plain(
+            q.index_select(1, heads), k.index_select(1, kv), v.index_select(1, kv), replace(spec, sink_logits=sinks)
+        )
         z = z.index_copy(1, heads, some)
     return z
 

@@ -11,24 +11,22 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench_kernels.types import HeadEdits, RowPatterns
+from workbench_kernels.types import CLASSES, HeadEdits, RowPatterns
 
 OTHERS, ALL = 1, 2
 """Values of `freed`: who gets the mass that a gain frees; 0 is nobody."""
 
 
-def classes(edits: HeadEdits, keys: slice, dtype: torch.dtype) -> Float[Tensor, "#b #h k c"]:
+def classes(edits: HeadEdits, keys: slice, dtype: torch.dtype) -> Float[Tensor, "#b #h k all"]:
     """One-hot class of each key of a slice, class 0 included."""
     assert edits.key_class is not None
-    tables = (edits.class_gain, edits.bias, edits.boost)
-    n = max(t.shape[-1] for t in tables if t is not None) + 1
     held = edits.key_class[..., keys, None]
-    return (held == torch.arange(n, device=held.device)).to(dtype)
+    return (held == torch.arange(CLASSES + 1, device=held.device)).to(dtype)
 
 
-def with_other(table: Float[Tensor, "#b h c"], value: float) -> Float[Tensor, "#b h c1"]:
-    """A table per class with a first column for class 0, which is never edited."""
-    return torch.nn.functional.pad(table, (1, 0), value=value)
+def with_other(table: Float[Tensor, "#b h c"], value: float) -> Float[Tensor, "#b h all"]:
+    """A table per class with a first column for class 0, and as many as there can be; those added are never edited."""
+    return torch.nn.functional.pad(table, (1, CLASSES - table.shape[-1]), value=value)
 
 
 def edit_scores(
@@ -45,9 +43,8 @@ def edit_scores(
     return torch.where(hold, new, s)
 
 
-def _per_key(table: Float[Tensor, "#b h c"], onehot: Float[Tensor, "#b #h k c1"]) -> Float[Tensor, "b h 1 k"]:
-    full = with_other(table.to(onehot.dtype), 0.0)
-    return torch.matmul(onehot[..., : full.shape[-1]], full[..., None])[..., 0][:, :, None]
+def _per_key(table: Float[Tensor, "#b h c"], onehot: Float[Tensor, "#b #h k all"]) -> Float[Tensor, "b h 1 k"]:
+    return torch.matmul(onehot, with_other(table.to(onehot.dtype), 0.0)[..., None])[..., 0][:, :, None]
 
 
 def edit_classes(
@@ -57,14 +54,13 @@ def edit_classes(
     if edits.key_class is None or edits.class_gain is None:
         return p
     onehot = classes(edits, keys, p.dtype)
-    onehot = onehot[..., : edits.class_gain.shape[-1] + 1]
     mass = torch.matmul(p, onehot)
     return p * torch.matmul(factors(mass, edits, hold), onehot.mT)
 
 
 def factors(
-    mass: Float[Tensor, "b h q c"], edits: HeadEdits, hold: Bool[Tensor, "#b 1 q 1"]
-) -> Float[Tensor, "b h q c"]:
+    mass: Float[Tensor, "b h q all"], edits: HeadEdits, hold: Bool[Tensor, "#b 1 q 1"]
+) -> Float[Tensor, "b h q all"]:
     """What each class of a row is multiplied by, from the row's masses alone (class 0 first).
 
     none: g. others: g, and 1 + Σ (1 − g_c) m_c / m_0 for class 0 (ACT, Yu et al. 2024, arXiv 2406.15765). all: g times

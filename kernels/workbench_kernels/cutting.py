@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -16,7 +17,9 @@ PER_HEAD = ("uniform", "window", "class_gain", "least_mass", "freed", "bias", "b
 
 def select_heads(edits: HeadEdits, heads: slice) -> HeadEdits:
     """The edits of the pattern of some heads."""
-    cut = {f: x if x.shape[1] == 1 else x[:, heads] for f in PER_HEAD if (x := getattr(edits, f)) is not None}
+    cut: dict[str, Any] = {
+        f: x if x.shape[1] == 1 else x[:, heads] for f in PER_HEAD if (x := getattr(edits, f)) is not None
+    }
     rows = edits.rows
     rows = None if rows is None else replace(rows, heads=rows.heads[:, heads])
     return HeadEdits(**cut, sink=edits.sink, queries=edits.queries, rows=rows)
@@ -28,11 +31,11 @@ def select_rows(edits: HeadEdits, batch: Int[Tensor, " n"]) -> HeadEdits:
     def cut(x: Tensor) -> Tensor:
         return x if x.shape[0] == 1 else x[batch]
 
-    found = {f: cut(x) for f in (*PER_HEAD, "queries") if (x := getattr(edits, f)) is not None}
+    found: dict[str, Any] = {f: cut(x) for f in (*PER_HEAD, "queries") if (x := getattr(edits, f)) is not None}
     rows = edits.rows
     if rows is not None:
         rows = RowPatterns(cut(rows.heads), cut(rows.rows), cut(rows.keys), cut(rows.weights))
-    return HeadEdits(**found, sink=edits.sink, rows=rows)
+    return replace(HeadEdits(**found, sink=edits.sink), rows=rows)
 
 
 def select_pairs(edits: HeadEdits, batch: Int[Tensor, " n"], heads: Int[Tensor, " n"]) -> HeadEdits:
@@ -42,7 +45,7 @@ def select_pairs(edits: HeadEdits, batch: Int[Tensor, " n"], heads: Int[Tensor, 
         row = batch if x.shape[0] > 1 else torch.zeros_like(batch)
         return x[row, heads if x.shape[1] > 1 else torch.zeros_like(heads)][:, None]
 
-    found = {f: cut(x) for f in PER_HEAD if (x := getattr(edits, f)) is not None}
+    found: dict[str, Any] = {f: cut(x) for f in PER_HEAD if (x := getattr(edits, f)) is not None}
     return HeadEdits(**found, sink=edits.sink)
 
 

@@ -31,11 +31,9 @@ def full_pattern(
                     s = spec.softcap * torch.tanh(s / spec.softcap)
                 s = torch.stack([row.score(x, j) for x, j in zip(s, seen)]) if seen else s
                 total = s if spec.sink_logits is None else torch.cat([s, spec.sink_logits[hi : hi + 1].double()])
-                if not len(total):
-                    continue
-                lse[bi, hi, qi] = total.logsumexp(0)
-                weights = (s - lse[bi, hi, qi]).exp()
-                p[bi, hi, qi, seen] = weights
+                if len(total):
+                    lse[bi, hi, qi] = total.logsumexp(0)
+                    p[bi, hi, qi, seen] = (s - lse[bi, hi, qi]).exp()
                 p[bi, hi, qi] = row.edited(p[bi, hi, qi], [j for j in range(m) if valid[j]], seen)
     return p, lse
 

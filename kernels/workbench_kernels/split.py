@@ -98,9 +98,9 @@ def by_split(
     away = inside if spec.padding is None else inside | ~spec.padding
     z, lse = _flash(q, k, v, torch.zeros(away.shape).masked_fill(away, AWAY)[:, None, None], spec.scale)
     lse = lse.masked_fill(lse < AWAY / 2, float("-inf"))
-    order = inside.int().argsort(-1, descending=True, stable=True)[:, : int(inside.sum(-1).max())]
+    order = torch.argsort(inside.int(), dim=-1, descending=True, stable=True)[:, : int(inside.sum(-1).max())]
     at = order[:, None, :, None].expand(-1, 1, -1, q.shape[-1])
-    few_k, few_v = k.gather(2, at).float(), v.gather(2, at).float()
+    few_k, few_v = k.gather(2, at).float() * spec.scale, v.gather(2, at).float()
     assert edits.key_class is not None
     few = replace(edits, key_class=edits.key_class.expand(len(q), 1, -1).gather(2, order[:, None]))
     there, n = inside.gather(1, order), q.shape[2]
@@ -108,7 +108,7 @@ def by_split(
     for start in range(0, n, rows):
         part = slice(start, min(n, start + rows))
         seen = there[:, None, None] & (order[:, None, None] <= torch.arange(part.start, part.stop)[:, None])
-        s = torch.matmul(q[:, :, part].float() * spec.scale, few_k.mT)
+        s = torch.matmul(q[:, :, part].float(), few_k.mT)
         z[:, :, part] = _merged(z[:, :, part], lse[:, :, part], s, seen, few_v, few)
     return z
 
@@ -122,8 +122,8 @@ def _merged(z: Tensor, lse: Tensor, s: Tensor, seen: Tensor, v: Tensor, edits: H
     p, onehot, other = (s - both).exp(), classes(edits, keys, s.dtype), (lse[..., None] - both).exp()
     share = other
     if edits.class_gain is not None:
-        onehot = onehot[..., : edits.class_gain.shape[-1] + 1]
         mass = torch.cat([other, torch.matmul(p, onehot)[..., 1:]], -1)
         by_class = factors(mass, edits, hold)
         share, p = by_class[..., :1] * other, p * torch.matmul(by_class, onehot.mT)
-    return (share * z.float() + torch.matmul(p, v)).to(z.dtype)
+    z32 = (z.float() * share).flatten(0, 1)
+    return z32.baddbmm_(p.flatten(0, 1), v.flatten(0, 1)).view_as(z).to(z.dtype)

@@ -25,9 +25,10 @@ class Reference:
         """What it was made of."""
         return {"how": self.how, "positions": self.n, "prompts": self.name}
 
-    def at(self, layer: int, columns: Int[Tensor, " q"]) -> Float[Tensor, "1 heads q d"]:
-        """The replacement in some columns of the text."""
-        return self.values[layer][:, columns % self.values.shape[2]][None]
+    def at(self, layer: int, positions: Int[Tensor, " q"]) -> Float[Tensor, "heads p d"]:
+        """The replacement at some positions, counted from the first token of the text."""
+        values = self.values[layer]
+        return values if values.shape[1] == 1 else values[:, positions.to(values.device) % values.shape[1]]
 
 
 @torch.no_grad()

@@ -1,0 +1,58 @@
+"""What the `triton` backend can do, said before anything is launched; needs no Triton."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from workbench_kernels.types import CLASSES, AttentionSpec, HeadEdits, Reductions
+
+
+class Unsupported(NotImplementedError):
+    """A request that the `triton` backend refuses; the `chunked` backend does it."""
+
+
+@dataclass(frozen=True)
+class SlidingWindow:
+    """A mask function that is known to be exactly causal with a sliding window: the last `size` keys.
+
+    A kernel cannot call Python, so `spec.allowed` must say what it is: AttentionSpec(allowed=SlidingWindow(n), reach=n).
+    """
+
+    size: int
+
+    def __call__(self, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        """Whether a query sees a key."""
+        return (key <= query) & (query - key < self.size)
+
+
+def why_not(spec: AttentionSpec, edits: HeadEdits | None = None, want: Reductions | None = None) -> str | None:
+    """The first reason to refuse; None where the backend does it all."""
+    if spec.allowed is not None and not (isinstance(spec.allowed, SlidingWindow) and spec.allowed.size == spec.reach):
+        return "a mask function that is not a SlidingWindow of the size of spec.reach"
+    if spec.allowed is None and spec.reach is not None:
+        return "a reach without a mask function"
+    if edits is not None:
+        if edits.uniform is not None:
+            return "uniform heads"
+        if edits.rows is not None:
+            return "replaced rows of the pattern"
+        classes = [x.shape[-1] for x in (edits.class_gain, edits.least_mass, edits.bias, edits.boost) if x is not None]
+        if max(classes, default=0) > CLASSES:
+            return f"more than {CLASSES} key classes"
+        if classes and edits.key_class is None:
+            return "class edits without key_class"
+    if want is not None:
+        if want.distance:
+            return "the distance profile"
+        if want.offsets:
+            return "the attention at an offset"
+        if want.top_k and want.rows is None:
+            return "the top keys of every row"
+    return None
+
+
+def supports(spec: AttentionSpec, edits: HeadEdits | None = None, want: Reductions | None = None) -> bool:
+    """Whether the `triton` backend does all of this."""
+    return why_not(spec, edits, want) is None

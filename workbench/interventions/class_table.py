@@ -1,0 +1,120 @@
+"""Key classes of the heads of one layer: which keys an edit means, and what is done to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from workbench_kernels.types import CLASSES
+
+from workbench.errors import BadInput, EditConflict
+
+if TYPE_CHECKING:
+    from workbench.interventions.sheet import Sheet
+
+NOBODY, OTHERS, ALL = 0, 1, 2
+"""Who gets the mass that a gain frees: see `HeadEdits.freed`."""
+
+
+@dataclass(frozen=True)
+class KeyClass:
+    """Some keys, as indices of the key axis, and what is done to them; freed is None for edits of scores."""
+
+    keys: tuple[int, ...]
+    gain: float = 1.0
+    freed: int | None = None
+    least: float = 0.0
+    bias: float = 0.0
+    boost: float = 0.0
+
+
+class ClassTable:
+    """The classes of every (batch row, head) of a sheet."""
+
+    def __init__(self, sheet: Sheet) -> None:
+        self.sheet = sheet
+        self.held: dict[tuple[int, int], list[KeyClass]] = {}
+        self.spared: dict[tuple[int, int], set[int]] = {}
+        self.found: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}
+
+    def add(self, row: int, heads: list[int], columns: tuple[int, ...], **what: Any) -> None:
+        """One class of keys, given by their columns. Raises BadInput for padding, EditConflict for a second meaning."""
+        new = KeyClass(self.keys(row, columns), **what)
+        for head in heads:
+            others = self.held.setdefault((row, head), [])
+            for other in others:
+                if set(other.keys) & set(new.keys):
+                    raise EditConflict(f"{self.sheet.name(head)}: two edits of the same keys")
+                if other.freed is not None and new.freed is not None and other.freed != new.freed:
+                    raise EditConflict(f"{self.sheet.name(head)}: two edits of keys with different rules for the mass")
+            others.append(new)
+
+    def spare(self, row: int, heads: list[int], columns: Iterable[int]) -> None:
+        """Keys that are not edited and receive nothing either."""
+        keys = self.keys(row, tuple(c for c in columns if c < self.end))
+        for head in heads:
+            self.spared.setdefault((row, head), set()).update(keys)
+
+    @property
+    def end(self) -> int:
+        """The column after the last token so far."""
+        return self.sheet.mask.q_offset + self.sheet.mask.queries
+
+    def keys(self, row: int, columns: tuple[int, ...]) -> tuple[int, ...]:
+        """Indices of the key axis; a sliding cache has dropped its oldest keys, which then are not edited."""
+        if (row, columns) not in self.found:
+            self.found[row, columns] = self._keys(row, columns)
+        return self.found[row, columns]
+
+    def _keys(self, row: int, columns: tuple[int, ...]) -> tuple[int, ...]:
+        if columns and not 0 <= min(columns) <= max(columns) < self.end:
+            raise BadInput(f"keys {min(columns)} to {max(columns)}: the text has columns 0 to {self.end - 1}")
+        mask = self.sheet.mask
+        out = tuple(c - mask.kv_offset for c in columns if c >= mask.kv_offset)
+        if mask.padding is not None and out and not bool(mask.padding[row][list(out)].all()):
+            raise BadInput(f"keys {min(columns)} to {max(columns)} of batch row {row} are on padding")
+        return out
+
+    def finish(self, device: torch.device) -> dict[str, Tensor]:
+        """The fields of `HeadEdits` that concern classes."""
+        layout = {at: self._layout(at) for at in self.held}
+        if not layout:
+            return {}
+        shape = (self.sheet.rows, self.sheet.heads, max(map(len, layout.values())))
+        tables = {
+            "class_gain": torch.ones(shape), "least_mass": torch.zeros(shape),
+            "bias": torch.zeros(shape), "boost": torch.zeros(shape),
+        }  # fmt: skip
+        freed = torch.zeros(shape[:2], dtype=torch.long)
+        for at, held in layout.items():
+            for i, c in enumerate(held):
+                index = (*at, i)
+                tables["class_gain"][index], tables["least_mass"][index] = c.gain, c.least
+                tables["bias"][index], tables["boost"][index] = c.bias, c.boost
+                freed[at] = freed[at] if c.freed is None else c.freed
+        neutral = {"class_gain": 1.0}
+        out = {k: t.to(device) for k, t in tables.items() if bool((t != neutral.get(k, 0.0)).any())}
+        return {**out, "freed": freed.to(device), "key_class": self._key_class(layout).to(device)}
+
+    def _layout(self, at: tuple[int, int]) -> list[KeyClass]:
+        """The classes of one head; those that are spared by one edit and meant by another are meant."""
+        held = self.held[at]
+        rest = self.spared.get(at, set()).difference(*(c.keys for c in held))
+        held = [*held, KeyClass(tuple(sorted(rest)))] if rest else held
+        if len(held) > CLASSES:
+            raise EditConflict(f"{self.sheet.name(at[1])}: {len(held)} classes of keys; at most {CLASSES} in one head")
+        return held
+
+    def _key_class(self, layout: dict[tuple[int, int], list[KeyClass]]) -> Tensor:
+        """Class of each key; one axis entry for all heads, or all rows, where they agree."""
+        ways = {at: tuple(c.keys for c in held) for at, held in layout.items()}
+        by_row = [{ways[at] for at in ways if at[0] == row} for row in range(self.sheet.rows)]
+        heads = self.sheet.heads if any(len(w) > 1 for w in by_row) else 1
+        out = torch.zeros(self.sheet.rows, heads, self.sheet.mask.keys, dtype=torch.int8)
+        for (row, head), held in ways.items():
+            for i, keys in enumerate(held):
+                out[row, head if heads > 1 else 0, list(keys)] = i + 1
+        return out
