@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         window,
     )  # fmt: skip
     from workbench.models import Model, intervene, load
+    from workbench.observing import observe, observing
     from workbench.scores_io import read_scores, write_scores
 
 __version__ = "0.1.0"
@@ -37,10 +38,32 @@ _HOMES = {
         "set_pattern", "suppress", "window",
     ), "interventions"),
     "read_scores": "scores_io", "write_scores": "scores_io", "export": "exporters", "compare": "comparison",
+    "observe": "observing", "observing": "observing",
 }  # fmt: skip
 __all__ = [
-    "Intervention", "Model", "amplify", "analyses", "bias", "calibrate", "compare", "export", "intervene", "load", "mask",
-    "pai", "patch", "read_scores", "reference", "route", "scale", "set_pattern", "suppress", "window", "write_scores",
+    "Intervention",
+    "Model",
+    "amplify",
+    "analyses",
+    "bias",
+    "calibrate",
+    "compare",
+    "export",
+    "intervene",
+    "load",
+    "mask",
+    "observe",
+    "observing",
+    "pai",
+    "patch",
+    "read_scores",
+    "reference",
+    "route",
+    "scale",
+    "set_pattern",
+    "suppress",
+    "window",
+    "write_scores",
 ]  # fmt: skip
 
 
