@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         window,
     )  # fmt: skip
     from workbench.models import Model, intervene, load
-    from workbench.observing import observe, observing
+    from workbench.observation import observe, observing
     from workbench.scores_io import read_scores, write_scores
 
 __version__ = "0.1.0"
@@ -38,7 +38,7 @@ _HOMES = {
         "set_pattern", "suppress", "window",
     ), "interventions"),
     "read_scores": "scores_io", "write_scores": "scores_io", "export": "exporters", "compare": "comparison",
-    "observe": "observing", "observing": "observing",
+    "observe": "observation", "observing": "observation",
 }  # fmt: skip
 __all__ = [
     "Intervention",

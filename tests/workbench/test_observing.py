@@ -9,7 +9,7 @@ import torch
 import workbench as wb
 from workbench import probes
 from workbench.errors import BadInput, TooLarge
-from workbench.observing import observe, observing
+from workbench.observation import observe, observing
 
 KINDS = ["llama", "qwen3", "mistral", "gemma2", "gpt2", "gpt_neox"]
 TOL = {"atol": 2e-5, "rtol": 2e-5}  # float32 sums of 40 weights in another order
