@@ -76,11 +76,7 @@ def _set(p):
     new = p.clone()
     new[[9, N - 1]] = 0
     new[9, 2], new[9, 5], new[N - 1, 2], new[N - 1, 5] = 0.25, 0.75, 0.5, 0.1
-    return new
-
-
-def seen(p):
-    return p * (torch.arange(N)[None] <= torch.arange(N)[:, None])
+    return new * (p > 0)  # what a sliding window hides stays hidden
 
 
 EDITS = {
@@ -143,12 +139,8 @@ def hooks(name: str, model, heads=tuple(HEADS)):
 
 @pytest.mark.parametrize("name", EDITS)
 @torch.no_grad()
-def test_an_edit_equals_a_hook_on_the_plain_bridge(request, model, name: str):
-    if "mistral-set_pattern" in request.node.name or "gemma2-set_pattern" in request.node.name:
-        pytest.xfail("set_pattern in sliding layers disagrees with the hook oracle: open")
+def test_an_edit_equals_a_hook_on_the_plain_bridge(model, name: str):
     x = tokens()
-    if name == "patch" and model.name.startswith("gpt"):
-        assert model.bridge.cfg.d_head == 4
     theirs, plain = model.bridge.run_with_hooks(x, fwd_hooks=hooks(name, model)), model(x)
     with wb.intervene(model, EDITS[name][0](HEADS)):
         ours = model(x)
@@ -176,7 +168,9 @@ def test_teacher_forced_equals_prefill_and_cached_decode(model, name: str, at: s
     close(torch.cat(parts, 1), whole)
     plain = model(x)
     changed = (whole - plain).abs().amax((0, 2)) > 1e-4 * plain.abs().max()
-    assert changed.any(), "the edit did nothing"
+    sinks_alone = name in ("calibrate", "calibrate all", "calibrate exempt")  # all layers of mistral slide past them
+    unseen = at == "decode" and sinks_alone and model.bridge.cfg.architecture.startswith("Mistral")
+    assert changed.any() != unseen, "the edit did nothing, or something where its keys are outside the window"
     assert at != "decode" or not changed[:15].any()
 
 
@@ -325,7 +319,7 @@ BAD = {
     "row on padding": (lambda: wb.set_pattern(HEAD, (2,), (2,), [1.0]), "on padding"),
     "outside": (lambda: wb.bias(HEAD, (N,), 2), "columns 0 to"),
     "negative": (lambda: wb.bias(HEAD, (-1,), 2), "columns 0 to"),
-    "later key": (lambda: wb.set_pattern(HEAD, (8,), (9,), [1.0]), "comes later"),
+    "later key": (lambda: wb.set_pattern(HEAD, (11,), (12,), [1.0]), "comes later"),
     "rows of a batch": (lambda: wb.amplify(HEAD, [(5,), (6,), (7,)], 2), "3 entries for 2"),
     "no keys": (lambda: wb.amplify(HEAD, (), 2), "no positions"),
     "fractions": (lambda: wb.amplify(HEAD, (1.5,), 2), "a tuple or a range"),

@@ -28,4 +28,4 @@ class ClassEdit(Edit):
     @classmethod
     def of_json(cls, fields: dict[str, Any]) -> Edit:
         """The edit of one kind, from its fields as JSON has them."""
-        return cls(**{**fields, "keys": columns(fields["keys"])})
+        return super().of_json({**fields, "keys": columns(fields["keys"])})
