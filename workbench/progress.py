@@ -36,8 +36,7 @@ class Stages:
 def progress() -> Iterator[Stages]:
     """Stages on stderr. Notebooks get lines: a live widget would be saved with them and show nothing."""
     live = sys.stderr.isatty()  # rich would also take a notebook's FORCE_COLOR for a terminal
-    notebook = "ipykernel" in sys.modules  # there stderr is set in red
-    console = Console(stderr=not notebook, force_jupyter=False, force_terminal=live)
+    console = Console(stderr=not _in_notebook(), force_jupyter=False, force_terminal=live)
     if not live:
         yield Stages(console, None)
         return
@@ -46,6 +45,12 @@ def progress() -> Iterator[Stages]:
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
         yield Stages(console, bar)
+
+
+def _in_notebook() -> bool:
+    """Whether this process is a notebook's kernel, where stderr is set in red."""
+    shell = sys.modules.get("IPython")
+    return shell is not None and hasattr(shell.get_ipython(), "kernel")
 
 
 def _lines(console: Console, name: str) -> Report:

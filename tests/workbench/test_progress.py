@@ -23,3 +23,11 @@ def test_work_that_is_done_at_once_says_so_once(capsys):
     with progress() as stages:
         stages.stage("proof")(1, 1)
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_loaded_ipykernel_is_no_notebook_yet(capsys):
+    import ipykernel  # noqa: F401
+
+    with progress() as stages:
+        stages.stage("proof")(1, 1)
+    assert capsys.readouterr().out == ""
