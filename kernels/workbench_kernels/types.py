@@ -76,7 +76,7 @@ class RowPatterns:
     Keys that are not named get nothing. rows are indices of the query axis, keys of the key axis.
     """
 
-    heads: Bool[Tensor, "#b h"]
+    heads: Bool[Tensor, "#b h"] | Bool[Tensor, "#b h r"]
     rows: Int[Tensor, "#b r"]
     keys: Int[Tensor, "#b r n"]
     weights: Float[Tensor, "#b r n"]
@@ -93,6 +93,7 @@ class HeadEdits:
     of the class exceeds least_mass. freed says what becomes of the mass that is then missing (or too much): 0 nothing;
     1 keys of class 0 get it in proportion to their weights (a row without such mass is left as it was); 2 the row is
     normalised over all keys. key_class: class of each key, 0 to CLASSES; 0 always has gain 1.
+    Column i of the class tables is class i + 1; missing columns are neutral.
     uniform: the head attends evenly to every key that it may see.
     gain: the head's output is multiplied by it.
     replace/replacement: the head's output is replaced (mean or resample ablation, patching).
