@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from workbench_kernels import augmented
 from workbench_kernels.cutting import held_range, select_queries, touched
 from workbench_kernels.patterns import block, finish, pattern
 from workbench_kernels.reducers import indicator
@@ -32,7 +33,9 @@ def attend(
     """Output (differentiable) and statistics (detached)."""
     want, found, z = reductions or Reductions(), Statistics(), None
     grad = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    if want.whole_rows:  # the pass over whole rows gives the output, too
+    if not grad and want.spans is not None and augmented.applies(q, k, spec, edits, want):
+        z, found.mass = augmented.with_masses(q, k, v, spec, want.spans)
+    elif want.whole_rows:  # the pass over whole rows gives the output, too
         with torch.no_grad():
             z, found = sweep(q, k, None if grad else v, spec, edits, want)
     if z is None:

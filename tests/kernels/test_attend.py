@@ -174,3 +174,12 @@ def _dense(q, k, v, spec, edit):
     w = edit.window[:, :, None, None]
     mask = mask & ((i - j < w) | (j < edit.sink) | (w == 0))
     return s.masked_fill(~mask, float("-inf")).softmax(-1) @ v * edit.gain[:, :, None, None]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_masses_alone_ride_on_one_flash_call(dtype: torch.dtype, monkeypatch):
+    q, k, v, _ = inputs(11, dtype=dtype)
+    spec, want = AttentionSpec(scale=0.3), Reductions(spans=requests(3, 23, 23).spans, norms=True)
+    monkeypatch.setattr(chunked, "sweep", None)  # not needed
+    z, stats = attend(q, k, v, spec, HeadEdits(gain=torch.full((1, 6), 0.5)), want)
+    check(z, stats, q, k, v, spec, HeadEdits(gain=torch.full((1, 6), 0.5)), want, TOLERANCE[dtype])
