@@ -37,7 +37,7 @@ def attend(
     want: Reductions | None,
     rows: slice,
 ) -> tuple[Tensor, Statistics]:
-    """Output that is zero in all other rows, and the statistics. Raises nothing that `attend` would not."""
+    """Output that is zero in all other rows, and the statistics."""
     part = replace(spec, q_offset=spec.q_offset + rows.start)
     if want is not None and want.rows is not None:
         want = replace(want, rows=want.rows - rows.start)

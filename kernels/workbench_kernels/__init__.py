@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,17 +14,10 @@ from workbench_kernels import chunked, reference
 from workbench_kernels.types import AttentionSpec, HeadEdits, Reductions, Statistics
 
 
-def _triton(
-    q: Float[Tensor, "b h q d"],
-    k: Float[Tensor, "b g k d"],
-    v: Float[Tensor, "b g k d"],
-    spec: AttentionSpec,
-    edits: HeadEdits | None = None,
-    reductions: Reductions | None = None,
-) -> tuple[Float[Tensor, "b h q d"], Statistics]:
+def _triton(*call: Any) -> tuple[Tensor, Statistics]:
     from workbench_kernels.triton_attend import attend as run  # Triton is imported when it is first asked for
 
-    return run(q, k, v, spec, edits, reductions)
+    return run(*call)
 
 
 BACKENDS = {"chunked": chunked.attend, "reference": reference.attend, "triton": _triton}

@@ -15,11 +15,8 @@ from workbench_kernels.cutting import held_range, select_queries, touched
 from workbench_kernels.patterns import block, finish, pattern
 from workbench_kernels.reducers import indicator
 from workbench_kernels.reshaping import reshaped
-from workbench_kernels.sweep import SCRATCH, sweep
+from workbench_kernels.sweep import ROWS, SCRATCH, sweep
 from workbench_kernels.types import AttentionSpec, HeadEdits, Reductions, Statistics
-
-ROWS = 128
-"""Queries in a block."""
 
 
 def attend(

@@ -11,10 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench_kernels.types import CLASSES, HeadEdits, RowPatterns
-
-OTHERS, ALL = 1, 2
-"""Values of `freed`: who gets the mass that a gain frees; 0 is nobody."""
+from workbench_kernels.types import ALL, CLASSES, OTHERS, HeadEdits, RowPatterns
 
 
 def classes(edits: HeadEdits, keys: slice, dtype: torch.dtype) -> Float[Tensor, "#b #h k all"]:

@@ -7,12 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench_kernels.class_edits import edit_classes, edit_scores, replace_rows
-from workbench_kernels.cutting import select_heads
 from workbench_kernels.types import AttentionSpec, HeadEdits
-
-__all__ = [
-    "block", "edit_weights", "finish", "held", "pattern", "plain_block", "scores", "select_heads", "visible",
-]  # fmt: skip
 
 
 def block(start: int, stop: int, device: torch.device) -> Int[Tensor, "1 q"]:

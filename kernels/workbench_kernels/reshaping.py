@@ -11,11 +11,9 @@ from torch import Tensor
 
 from workbench_kernels import split
 from workbench_kernels.cutting import select_heads, select_pairs, select_rows, touched
-from workbench_kernels.sweep import SCRATCH
+from workbench_kernels.sweep import ROWS, SCRATCH
 from workbench_kernels.types import AttentionSpec, HeadEdits
 
-ROWS = 128
-"""Queries in a block."""
 DENSE = 4
 """The split way is for classes that hold at most one key in so many."""
 

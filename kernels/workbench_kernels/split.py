@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench_kernels.class_edits import ALL, classes, edit_scores, factors, with_other
-from workbench_kernels.types import AttentionSpec, HeadEdits
+from workbench_kernels.class_edits import classes, edit_scores, factors, with_other
+from workbench_kernels.types import ALL, AttentionSpec, HeadEdits
 
 AWAY = -1e30
 """A bias that leaves a key no weight; finite, for a row that sees nothing else must not become NaN."""

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench_kernels.patterns import block, pattern, plain_block, select_heads
+from workbench_kernels.cutting import select_heads, touched
+from workbench_kernels.patterns import block, pattern, plain_block
 from workbench_kernels.reducers import Block, reducers
 from workbench_kernels.types import AttentionSpec, HeadEdits, Reductions, Statistics
 
@@ -43,7 +44,7 @@ def sweep(
         keys32 = k[:, first : first + 1].float().contiguous()
         values = None if v is None else v[:, first : first + 1].float().contiguous()
         part = replace(spec, sink_logits=None if spec.sink_logits is None else spec.sink_logits[heads])
-        cut = None if edits is None else select_heads(edits, heads)
+        cut = _reshaping(edits, heads, b)
         for start in range(0, n, rows):
             piece = _block(q[:, heads], keys32, part, cut, start, min(n, start + rows), heads)
             if z is not None and values is not None:
@@ -56,6 +57,14 @@ def sweep(
     return z, out
 
 
+def _reshaping(edits: HeadEdits | None, heads: slice, batch: int) -> HeadEdits | None:
+    """The edits of the pattern of these heads, or None where there are none: the plain way is quicker."""
+    if edits is None or not edits.reshapes_pattern:
+        return None
+    cut = select_heads(edits, heads)
+    return cut if bool(touched(cut, batch).any()) else None
+
+
 def _block(
     q: Tensor, k: Tensor, spec: AttentionSpec, edits: HeadEdits | None, start: int, stop: int, heads: slice
 ) -> Block:
@@ -64,7 +73,7 @@ def _block(
     keys, queries = spec.keys(start, stop, m), block(start, stop, q.device)
     valid = valid_queries(spec, queries, b)
     scores_of, part = q[:, :, start:stop].float(), k[:, :, keys]
-    if edits is not None and edits.reshapes_pattern:
+    if edits is not None:
         w, lse = pattern(scores_of, part, spec, edits, queries, keys)
         total = None
     else:

@@ -67,6 +67,8 @@ class AttentionSpec:
 
 CLASSES = 4
 """Key classes that may be live in one head, besides class 0: the other keys."""
+NOBODY, OTHERS, ALL = 0, 1, 2
+"""Values of `HeadEdits.freed`: who gets the mass that a class gain frees."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from workbench_kernels.types import ALL
+
 from workbench.interventions.class_edit import ClassEdit
-from workbench.interventions.class_table import ALL
 from workbench.interventions.columns import Given, columns, number
 from workbench.interventions.edit import Edit, Phase, head_pairs
 from workbench.interventions.sheet import Sheet

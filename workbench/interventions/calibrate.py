@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from workbench_kernels.types import OTHERS
+
 from workbench.errors import BadInput, Unsupported
 from workbench.interventions.class_edit import ClassEdit
-from workbench.interventions.class_table import OTHERS
 from workbench.interventions.columns import Given, columns, number, whole
 from workbench.interventions.edit import Edit, Phase, head_pairs
 from workbench.interventions.sheet import Sheet

@@ -15,9 +15,6 @@ from workbench.errors import BadInput, EditConflict
 if TYPE_CHECKING:
     from workbench.interventions.sheet import Sheet
 
-NOBODY, OTHERS, ALL = 0, 1, 2
-"""Who gets the mass that a gain frees: see `HeadEdits.freed`."""
-
 
 @dataclass(frozen=True)
 class KeyClass:

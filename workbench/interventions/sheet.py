@@ -53,17 +53,7 @@ class Sheet:
                 f"{self.name(heads[0])}: windows with different sinks ({sorted(self._sinks)}) in one layer"
             )
 
-    def replace(
-        self,
-        row: int,
-        heads: list[int],
-        values: Float[
-            Tensor,
-            (
-                heads  # q d
-            ),
-        ],
-    ) -> None:
+    def replace(self, row: int, heads: list[int], values: Float[Tensor, "heads #q d"]) -> None:
         """Put given outputs in the place of the heads' own, one for all columns of this forward or one a column."""
         self._once(self._replace, row, heads, True, "replace")
         width = int(self.model.bridge.cfg.d_head)
