@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import workbench_analyses as analyses
 
+    from workbench import probes
     from workbench.comparison import compare
     from workbench.exporters import export
     from workbench.interventions import (
@@ -34,7 +35,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "load": "models", "Model": "models", "intervene": "models",
     **dict.fromkeys((
-        "Intervention", "amplify", "bias", "calibrate", "mask", "pai", "patch", "reference", "route", "scale",
+        "Intervention", "amplify", "bias", "calibrate", "mask", "pai", "patch", "probes", "reference", "route", "scale",
         "set_pattern", "suppress", "window",
     ), "interventions"),
     "read_scores": "scores_io", "write_scores": "scores_io", "export": "exporters", "compare": "comparison",
@@ -56,6 +57,7 @@ __all__ = [
     "observing",
     "pai",
     "patch",
+    "probes",
     "read_scores",
     "reference",
     "route",
@@ -71,6 +73,8 @@ def __getattr__(name: str) -> Any:
     """Public names on first use, so that `import workbench` costs nothing."""
     if name == "analyses":
         return importlib.import_module("workbench_analyses")
+    if name == "probes":
+        return importlib.import_module("workbench.probes")
     if name in _HOMES:
         return getattr(importlib.import_module(f"workbench.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'workbench' has no attribute {name!r}")

@@ -99,3 +99,14 @@ def test_the_command_scans_writes_json_and_resumes(tmp_path):
     a, b = json.loads(first.stdout), json.loads(second.stdout)
     assert a["samples"] == 6 and a["top"] == b["top"] and a["run"] == b["run"]
     assert a["validation"] == "not validated" and a["model"].endswith("not Meta's weights")
+
+
+def test_every_public_name_is_there_and_modules_hide_none():
+    import types
+
+    import workbench as wb
+
+    assert sorted(set(wb.__all__)) == list(wb.__all__)
+    modules = {name for name in wb.__all__ if isinstance(getattr(wb, name), types.ModuleType)}
+    assert modules == {"analyses", "probes"}
+    assert all(callable(getattr(wb.probes, name)) for name in wb.probes.__all__)

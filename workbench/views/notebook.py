@@ -109,7 +109,7 @@ def _picture(svg: str, label: str) -> str:
     """An `<svg>` as an `<img>`: hosts that do not trust a saved notebook strip the one and keep the other."""
     start, inside = svg.split(">", 1)
     whole = f'{start} xmlns="http://www.w3.org/2000/svg">{_INK}{inside}'
-    return f'<img alt="{esc(label)}" src="data:image/svg+xml;base64,{base64.b64encode(whole.encode()).decode()}">'
+    return f'<img width="460" alt="{esc(label)}" src="data:image/svg+xml;base64,{base64.b64encode(whole.encode()).decode()}">'
 
 
 def _score(i: int, j: int, scores: np.ndarray, low: np.ndarray | None, high: np.ndarray | None) -> str:

@@ -184,6 +184,8 @@ def _reproduction(scan: Scan) -> list[Block]:
         "scan": f"{cost['scan_seconds']:.0f} s", "proof": f"{cost['proof_seconds']:.0f} s",
         "peak memory": f"{cost['peak_memory_mib']:,.0f} MiB",
     }  # fmt: skip
+    if "unit_seconds" in cost:
+        facts["units, all sessions"] = f"{cost['unit_seconds']:.0f} s"
     files = [Download("summary.json", json.dumps(_plain(scan.summary()), indent=1))]
     if scan.scores.n:
         files += [Download(name, text) for name, text in score_files(scan.scores).items()]

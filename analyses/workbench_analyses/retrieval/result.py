@@ -27,7 +27,8 @@ class Scan:
     companions: raw, mass, statement_mass, echo, induction, previous. samples: one row each, as in samples.parquet.
     agreement: of half-precision models, how many of how many samples one forward scored as plain decoding does.
     looks, maps: rows of attention on one sample, and whole maps of a short one; None where nothing was scored.
-    path: the run folder, if one was written.
+    cost: seconds of this session's scan and proof, peak memory, and, with a run folder, seconds of the units of all
+    sessions. path: the run folder, if one was written.
     """
 
     scores: HeadScores

@@ -89,8 +89,8 @@ def _scan(work: _Work, identity: ModelIdentity, started: float, run: Run | None)
     looks, maps = _looks(work, primary)
     ended = time.perf_counter()
     cost = {"scan_seconds": scored - started, "proof_seconds": ended - scored, "peak_memory_mib": peak_memory()}
-    if run is not None and run.resumed:
-        cost["earlier_seconds"] = max(0.0, run.seconds() - (ended - started))
+    if run is not None:
+        cost["unit_seconds"] = run.seconds()  # of all sessions: a resumed run has done most of it before
     return Scan(
         primary, scores, units.rows, repeats, validation, units.decision, config, model.label, work.assembler.template,
         agreement, looks, maps, cost, str(run.path) if run else None,
