@@ -16,8 +16,13 @@ from workbench_kernels.patterns import edit_weights, finish, held, visible
 from workbench.errors import Unsupported
 
 
-def edit_pattern(p: Float[Tensor, "b h q k"], edits: HeadEdits, spec: AttentionSpec) -> Float[Tensor, "b h q k"]:
-    """The pattern edits of a whole pattern that has been through its softmax; a row keeps its sum where scores change."""
+def edit_pattern(
+    p: Float[Tensor, "b h q k"], edits: HeadEdits, spec: AttentionSpec, sink: Float[Tensor, "b h q 1"] | float = 0.0
+) -> Float[Tensor, "b h q k"]:
+    """The pattern edits of a whole pattern that has been through its softmax.
+
+    Where scores change, a row keeps its sum together with the share that a learned sink has of it.
+    """
     rows, keys = torch.arange(p.shape[2], device=p.device)[None], slice(0, p.shape[3])
     mask, seen = visible(spec, edits, p.shape[0], rows, keys), spec.visible(rows, keys, p.shape[0])
     new, hidden = p.float(), seen & ~mask
@@ -26,26 +31,30 @@ def edit_pattern(p: Float[Tensor, "b h q k"], edits: HeadEdits, spec: AttentionS
         changed = edit_scores(zero, edits, torch.ones_like(zero, dtype=torch.bool), keys)
         hold = held(edits, rows) & ((changed != 0) | hidden).any(-1, keepdim=True)  # other rows keep every bit
         weighed = new * changed.exp() * ~hidden
-        total = weighed.sum(-1, keepdim=True).clamp_min(torch.finfo(weighed.dtype).tiny)
-        new = torch.where(hold, weighed * (new.sum(-1, keepdim=True) / total), new)
+        total = (weighed.sum(-1, keepdim=True) + sink).clamp_min(torch.finfo(weighed.dtype).tiny)
+        new = torch.where(hold, weighed * ((new.sum(-1, keepdim=True) + sink) / total), new)
     return edit_weights(new, spec, edits, mask, rows, keys).to(p.dtype)
 
 
 @contextlib.contextmanager
 def eager_edits(attention: Any, edits: list[HeadEdits], spec: AttentionSpec, n_keys: int, heads: int) -> Iterator[None]:
     """Torch hooks that edit behind hook_pattern and before hook_z; removed on exit."""
-    handles = []
-    sinks = getattr(attention.original_component, "sinks", None)
+    handles, sink = [], {}
+    learned: Any = getattr(attention.original_component, "sinks", None)
+
+    def on_scores(_: Any, __: Any, s: Tensor) -> None:  # 1 − Σp would cancel where the share is small
+        sink["share"] = (learned.float()[:, None] - s.float().logsumexp(-1)).sigmoid()[..., None]
+
+    if learned is not None and edits:
+        handles.append(attention.hook_attn_scores.register_forward_hook(on_scores))
     for edit in edits:
-        if edit.reshapes_pattern and sinks is not None:
-            raise Unsupported("edits of the pattern of a learned-sink layer need the fused path: remove the hook")
         if edit.boost is not None:
             raise Unsupported(
                 "pai edits scores, which a layer with a hook on its pattern does not give: remove the hook"
             )
 
         def on_pattern(_: Any, __: Any, p: Tensor, e: HeadEdits = edit) -> Tensor:
-            return edit_pattern(p, e, spec)
+            return edit_pattern(p, e, spec, sink.get("share", 0.0))
 
         def on_z(_: Any, args: tuple[Any, ...], e: HeadEdits = edit) -> tuple[Any, ...]:
             z = args[0]

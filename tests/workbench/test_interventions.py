@@ -12,7 +12,7 @@ import workbench as wb
 from workbench.errors import BadInput, EditConflict, Unsupported
 from workbench.interventions import Edit, Intervention
 
-KINDS = ["llama", "gpt2", "mistral", "gemma2", "gpt_neox"]
+KINDS = ["llama", "gpt2", "mistral", "gemma2", "gpt_neox", "gpt_oss", "llava"]
 HEADS = [(0, 1), (1, 3), (1, 6), (2, 0)]
 N = 24
 SINKS, SPAN = (1, 4), tuple(range(6, 11))
@@ -37,7 +37,8 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 2e-5) -> 
     assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
 
 
-# what each edit does to a pattern [q, k], written out; keys are columns, a row with nothing on them is a row like others
+# what each edit does to a pattern [q, k], written out; keys are columns, a row with nothing on them is a row like others;
+# a learned sink holds what is missing of a row: gains leave it its share, score edits let it compete
 
 
 def _calibrated(p, others):
@@ -56,7 +57,7 @@ def others(*away: int) -> list[int]:
 def _amplified(p):
     new = p.clone()
     new[:, SPAN] *= 3
-    return new / new.sum(-1, keepdim=True)
+    return new / new.sum(-1, keepdim=True) * p.sum(-1, keepdim=True)
 
 
 def _suppressed(p):
@@ -69,7 +70,7 @@ def _suppressed(p):
 def _biased(p):
     new = p.clone()
     new[:, SPAN] *= torch.tensor(-1.5).exp()
-    return new / new.sum(-1, keepdim=True)
+    return new / (new.sum(-1, keepdim=True) + 1 - p.sum(-1, keepdim=True))
 
 
 def _set(p):

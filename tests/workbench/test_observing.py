@@ -11,7 +11,7 @@ from workbench import probes
 from workbench.errors import BadInput, TooLarge
 from workbench.observation import observe, observing
 
-KINDS = ["llama", "qwen3", "mistral", "gemma2", "gpt2", "gpt_neox"]
+KINDS = ["llama", "qwen3", "mistral", "gemma2", "gpt2", "gpt_neox", "gpt_oss", "llava"]
 TOL = {"atol": 2e-5, "rtol": 2e-5}  # float32 sums of 40 weights in another order
 
 
@@ -56,7 +56,8 @@ def test_statistics_are_those_of_the_eager_patterns(model, padded: bool):
     if padded:
         mask = torch.arange(40)[None] >= torch.tensor([[0], [7]])
     p = patterns(model, x, mask)
-    found = observe(model, x, everything(), mask)
+    learned = [probes.sink_mass()] if model.config.model_type == "gpt_oss" else []
+    found = observe(model, x, [*everything(), *learned], mask)
     valid = torch.ones(2, 40, dtype=torch.bool) if mask is None else mask
     sees = (p > 0) & valid[None, :, None, :, None]
     p = p * valid[None, :, None, :, None]
@@ -81,7 +82,13 @@ def test_statistics_are_those_of_the_eager_patterns(model, padded: bool):
     bins = torch.where(distance < 1, distance, distance.clamp_min(1).log2().floor().long() + 1)
     profile = torch.stack([(p * (bins == b)).sum((-1, -2)) for b in range(7)], -1) / valid.sum(-1)[None, :, None, None]
     close(found["distance"], profile)
-    close(found["distance"].sum(-1), torch.ones(3, 2, 8).double())
+    held = p.sum(-1)  # 1, but for what a learned sink takes
+    close(found["distance"].sum(-1), held.sum(-1) / valid.sum(-1)[None, :, None])
+    if "sink_mass" in found:
+        close(found["sink_mass"], 1 - held, rows)
+        assert 0.01 < found["sink_mass"][rows].mean() < 0.9
+    else:
+        close(held, torch.ones_like(held), rows)
     assert found["thumbnail"].pooled.shape == (3, 2, 8, 2, 6, 6)
     block = p[..., 7:14, 0:7][:, 0]  # row 0 is never padded: blocks of ceil(40 / 6) positions
     close(found["thumbnail"].pooled[:, 0, :, 0, 1, 0], block.sum(-1).mean(-1))

@@ -7,7 +7,6 @@ import warnings
 import pytest
 import tiny_models
 import torch
-from transformers import AutoModelForCausalLM
 from workbench_kernels import Reductions
 
 import workbench as wb
@@ -50,6 +49,15 @@ def test_logits_equal_the_eager_bridge(model, side: str):
     ours = model(x, None if side == "none" else keep)
     close(ours[keep], theirs[keep])
     assert (ours[keep] - theirs.roll(1, -1)[keep]).abs().max() > 0.1, "logits must differ between tokens"
+
+
+@torch.no_grad()
+def test_logits_equal_hugging_face(model):
+    """Not only the bridge, which computes attention itself: learned sinks, windows and experts as Hugging Face has them."""
+    x, keep = tokens(), padded("left")
+    positions = (keep.cumsum(-1) - 1).clamp_min(0)
+    theirs = tiny_models.hugging_face(model.label)(x, attention_mask=keep.long(), position_ids=positions).logits
+    close(model(x, keep)[keep], theirs[keep])
 
 
 @torch.no_grad()
@@ -126,6 +134,24 @@ def test_a_pattern_hook_sees_the_cached_past(model):
             parts.append(model.forward(x[:, i : i + 1], cache=cache).logits)
     close(torch.cat(parts, 1), whole, 2e-5)
     assert [q for q, _ in seen] == [20, 16, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@torch.no_grad()
+def test_cached_decoding_of_padded_rows(model, side: str):
+    """Right-padded rows go on behind their padding: a hole in the mask."""
+    x, edit = tokens(3, 24), mask([(0, 1), (1, 3)]) + scale([(2, 5)], 1.7)
+    keep = torch.ones(3, 24, dtype=torch.bool)
+    keep[:, :16] = padded(side, n=16)
+    whole = model.forward(x, keep, edits=edit, decode_from=[15]).logits
+    step = model.forward(x[:, :16], keep[:, :16], edits=edit, decode_from=[15], use_cache=True)
+    parts, cache = [step.logits], step.cache
+    for i in range(16, 24):
+        parts.append(model.forward(x[:, i : i + 1], keep[:, : i + 1], edits=edit, decode_from=[15], cache=cache).logits)
+    ours, theirs = torch.cat(parts, 1)[keep], model.bridge(x, attention_mask=keep.long())[keep]
+    close(ours, whole[keep], 2e-5)
+    close(model(x, keep)[keep], theirs)
+    assert (ours - theirs).abs().max() > 1e-3 * theirs.abs().max(), "the edit did nothing"
 
 
 @torch.no_grad()
@@ -219,7 +245,7 @@ def test_gradients_equal_the_eager_bridge(model):
 @torch.no_grad()
 def test_generation_equals_hugging_face(model):
     x = tokens(1, 12)
-    theirs = AutoModelForCausalLM.from_pretrained(model.label).generate(x, max_new_tokens=20, do_sample=False)[:, 12:]
+    theirs = tiny_models.hugging_face(model.label).generate(x, max_new_tokens=20, do_sample=False)[:, 12:]
     ours = model.generate(x, max_new_tokens=20)
     assert ours[0].tolist() == theirs[0].tolist()[: ours.shape[1]]
     bridges = model.bridge.original_model.generate(x, max_new_tokens=20, do_sample=False)[:, 12:]
