@@ -42,22 +42,10 @@ FIRED = {"hook_in", "hook_out", "hook_hidden_states", "hook_rot_q", "hook_rot_k"
 def _statistics(
     q: Tensor, k: Tensor, z: Tensor, spec: AttentionSpec, edits: list[HeadEdits], want: Reductions
 ) -> Statistics:
-    """A further request on the same call; edits of two phases are not in one pattern."""
-    if len(edits) > 1:
-        raise Unsupported(
-            "edits of prefill and of decode in one forward cannot be observed: use at='both', or two calls"
-        )
-    found = statistics(q, k, spec, edits[0] if edits else None, want)
+    """A further request on the same call."""
+    found = statistics(q, k, spec, edits, want)
     found.norms = z.detach().float().norm(dim=-1) if want.norms else None
     return found
-
-
-def _one_pattern(edits: list[HeadEdits]) -> None:
-    if len(edits) > 1 and any(e.reshapes_pattern for e in edits):
-        raise Unsupported(
-            "edits that reshape the pattern in one phase cannot be observed in a forward of both phases: "
-            "use at='both', or observe prefill and decoding in calls of their own"
-        )
 
 
 def _attention(
@@ -116,9 +104,9 @@ class Seam:
         edits = plan.edits_of(layer, mask)
         want = plan.reductions(layer, mask) if plan.reductions else None
         asked = [(o, *request) for o in plan.observers for request in o.requests(mask)]
-        if want is None and asked and len(edits) < 2:  # the first request rides on the forward itself
+        if want is None and asked:  # the first request rides on the forward itself
             observer, first, probes = asked.pop(0)
-            z, stats = attend(q, k, v, spec, edits[0] if edits else None, first)
+            z, stats = attend(q, k, v, spec, edits, first)
             observer.read(layer, probes, stats, mask)
         else:
             z, stats = self._attend(layer, q, k, v, spec, edits, want, plan)
@@ -135,14 +123,7 @@ class Seam:
         rows = plan.kept if layer == self.last and not plan.observers else None
         if rows is not None and kept_rows.suffice(rows, edits, want):
             return kept_rows.attend(q, k, v, spec, edits, want, rows)
-        if want is not None:
-            _one_pattern(edits)
-        z, stats = attend(q, k, v, spec, edits[0] if edits else None, want)
-        for more in edits[1:]:  # another phase: its query rows come from a forward of their own
-            other, _ = attend(q, k, v, spec, more)
-            assert more.queries is not None
-            z = torch.where(more.queries[:, None, :, None], other, z)
-        return z, stats
+        return attend(q, k, v, spec, edits, want)
 
     def nobody_looks_behind_the_last_attention(self) -> bool:
         """Whether no hook would see rows of the last block's output; those that nobody wants need no attention."""

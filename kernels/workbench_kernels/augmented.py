@@ -12,19 +12,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench_kernels.reducers import indicator
-from workbench_kernels.types import AttentionSpec, HeadEdits, Reductions
+from workbench_kernels.types import AttentionSpec, Reductions
 
 ALIGNED = 8
 """Flash wants equal widths of q, k and v, and is quicker at multiples of this."""
 
 
-def applies(q: Tensor, k: Tensor, spec: AttentionSpec, edits: HeadEdits | None, want: Reductions) -> bool:
+def applies(q: Tensor, k: Tensor, spec: AttentionSpec, want: Reductions) -> bool:
     """Plain causal attention of whole texts, and nothing but span masses of all rows wanted."""
     plain = spec.padding is None and spec.allowed is None and spec.softcap is None and spec.sink_logits is None
     square = q.shape[2] == k.shape[2] and spec.q_offset == spec.kv_offset
     only = want.rows is None and want.spans is not None and not want.top_k
     other = (want.lse, want.received, want.offsets, want.entropy, want.distance, want.thumbnail, want.sink_mass)
-    return plain and square and only and not any(other) and (edits is None or not edits.reshapes_pattern)
+    return plain and square and only and not any(other)
 
 
 def with_masses(

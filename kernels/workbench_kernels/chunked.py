@@ -12,11 +12,11 @@ from torch.utils.checkpoint import checkpoint
 
 from workbench_kernels import augmented
 from workbench_kernels.cutting import held_range, select_queries, touched
-from workbench_kernels.patterns import block, finish, pattern
+from workbench_kernels.patterns import block, finish, pattern, phased
 from workbench_kernels.reducers import indicator
 from workbench_kernels.reshaping import reshaped
 from workbench_kernels.sweep import ROWS, SCRATCH, sweep
-from workbench_kernels.types import AttentionSpec, HeadEdits, Reductions, Statistics
+from workbench_kernels.types import AttentionSpec, Edits, HeadEdits, Reductions, Statistics, phases
 
 
 def attend(
@@ -24,26 +24,40 @@ def attend(
     k: Float[Tensor, "b g k d"],
     v: Float[Tensor, "b g k d"],
     spec: AttentionSpec,
-    edits: HeadEdits | None = None,
+    edits: Edits = None,
     reductions: Reductions | None = None,
 ) -> tuple[Float[Tensor, "b h q d"], Statistics]:
     """Output (differentiable) and statistics (detached)."""
     want, found, z = reductions or Reductions(), Statistics(), None
     grad = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    if not grad and want.spans is not None and augmented.applies(q, k, spec, edits, want):
+    if not grad and want.spans is not None and augmented.applies(q, k, spec, want) and not _reshape(edits):
         z, found.mass = augmented.with_masses(q, k, v, spec, want.spans)
     elif want.whole_rows:  # the pass over whole rows gives the output, too
         with torch.no_grad():
             z, found = sweep(q, k, None if grad else v, spec, edits, want)
     if z is None:
-        z = _output(q, k, v, spec, edits)
+        z = _phased_output(q, k, v, spec, phases(edits))
     with torch.no_grad():
         if want.rows is not None and (want.top_k or want.spans is not None):
             add_chosen_rows(found, q.detach(), k.detach(), spec, edits, want)
-    z = finish(z, edits)
+    for edit in phases(edits):
+        z = finish(z, edit)
     if want.norms:
         found.norms = z.detach().float().norm(dim=-1)
     return z, found
+
+
+def _reshape(edits: Edits) -> bool:
+    return any(e.reshapes_pattern for e in phases(edits))
+
+
+def _phased_output(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: tuple[HeadEdits, ...]) -> Tensor:
+    z = _output(q, k, v, spec, edits[0] if edits else None)
+    for more in edits[1:]:  # another phase: its query rows come from a pass of their own
+        if more.reshapes_pattern:
+            assert more.queries is not None
+            z = torch.where(more.queries[:, None, :, None], _output(q, k, v, spec, more), z)
+    return z
 
 
 def _output(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits | None) -> Tensor:
@@ -124,9 +138,7 @@ def _weighted(p: Float[Tensor, "b h q k"], v: Float[Tensor, "b g k d"]) -> Float
     return torch.matmul(p.reshape(b, g, h // g * n, m), v).reshape(b, h, n, v.shape[-1])
 
 
-def add_chosen_rows(
-    out: Statistics, q: Tensor, k: Tensor, spec: AttentionSpec, edits: HeadEdits | None, want: Reductions
-) -> None:
+def add_chosen_rows(out: Statistics, q: Tensor, k: Tensor, spec: AttentionSpec, edits: Edits, want: Reductions) -> None:
     """Top keys and span masses of chosen queries: cost r·k, whatever the length of the text."""
     assert want.rows is not None
     b, h, _, d = q.shape
@@ -136,7 +148,7 @@ def add_chosen_rows(
     values, indices, mass = [], [], []
     for queries in want.rows.to(q.device).split(at_once, 1):
         part = q.gather(2, queries[:, None, :, None].expand(-1, h, -1, d))
-        p, _ = pattern(part, k, spec, edits, queries, keys)
+        p, _ = phased(part, k, spec, phases(edits), queries, keys)
         if want.top_k:
             top = p.topk(min(want.top_k, m), -1)
             values.append(top.values)

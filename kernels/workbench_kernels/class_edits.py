@@ -60,8 +60,9 @@ def factors(
 ) -> Float[Tensor, "b h q all"]:
     """What each class of a row is multiplied by, from the row's masses alone (class 0 first).
 
-    none: g. others: g, and 1 + Σ (1 − g_c) m_c / m_0 for class 0 (ACT, Yu et al. 2024, arXiv 2406.15765). all: g times
-    what keeps the row's sum, which is 1 without a learned sink. A row that nobody can receive in is left as it was.
+    none: g. others: g, and 1 + Σ (1 − g_c) m_c / m_0 for class 0 (ACT, Yu et al. 2024, arXiv 2406.15765), 0 where gains
+    above 1 take more than class 0 has. all: g times what keeps the row's sum, which is 1 without a learned sink. A row
+    that nobody can receive in is left as it was.
     """
     assert edits.class_gain is not None
     gain = with_other(edits.class_gain.to(mass.dtype), 1.0)[:, :, None]
@@ -74,7 +75,7 @@ def factors(
     rule, other = edits.freed[:, :, None, None], mass[..., :1]
     missing = ((1 - gain) * mass).sum(-1, keepdim=True)
     tiny = torch.finfo(mass.dtype).tiny
-    share = torch.cat([1 + missing / other.clamp_min(tiny), gain.expand_as(mass)[..., 1:]], -1)
+    share = torch.cat([(1 + missing / other.clamp_min(tiny)).clamp_min(0), gain.expand_as(mass)[..., 1:]], -1)
     others = torch.where(other > 0, share, 1.0)
     left = (gain * mass).sum(-1, keepdim=True)
     every = torch.where(left > 0, gain * (mass.sum(-1, keepdim=True) / left.clamp_min(tiny)), 1.0)

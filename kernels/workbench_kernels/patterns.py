@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -69,6 +71,24 @@ def pattern(
         lse = torch.logaddexp(lse, spec.sink_logits.to(lse.dtype)[None, :, None].expand_as(lse))
     p = (s - lse[..., None].masked_fill(lse[..., None] == float("-inf"), 0.0)).exp()
     return (p if edits is None else edit_weights(p, spec, edits, mask, queries, keys)), lse
+
+
+def phased(
+    q: Float[Tensor, "b h q d"],
+    k: Float[Tensor, "b g k d"],
+    spec: AttentionSpec,
+    edits: Sequence[HeadEdits],
+    queries: Int[Tensor, "#b q"],
+    keys: slice,
+) -> tuple[Float[Tensor, "b h q k"], Float[Tensor, "b h q"]]:
+    """`pattern` where each of some edits holds in queries of its own; those that hold in none of these cost nothing."""
+    live = edits if len(edits) == 1 else [e for e in edits if bool(held(e, queries).any())]
+    p, lse = pattern(q, k, spec, live[0] if live else None, queries, keys)
+    for other in live[1:]:
+        hold = held(other, queries)
+        more, more_lse = pattern(q, k, spec, other, queries, keys)
+        p, lse = torch.where(hold, more, p), torch.where(hold[..., 0], more_lse, lse)
+    return p, lse
 
 
 def edit_weights(

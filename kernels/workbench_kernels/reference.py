@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench_kernels.reference_rows import Row
-from workbench_kernels.types import AttentionSpec, HeadEdits, Reductions, Statistics
+from workbench_kernels.reference_rows import Row, at
+from workbench_kernels.types import AttentionSpec, Edits, HeadEdits, Reductions, Statistics, phases
 
 
 def full_pattern(
-    q: Float[Tensor, "b h q d"], k: Float[Tensor, "b g k d"], spec: AttentionSpec, edits: HeadEdits | None = None
+    q: Float[Tensor, "b h q d"], k: Float[Tensor, "b g k d"], spec: AttentionSpec, edits: Edits = None
 ) -> tuple[Float[Tensor, "b h q k"], Float[Tensor, "b h q"]]:
     """Pattern and log-sum-exp, written row by row from the definitions and sharing no code with the backends."""
     b, h, n, _ = q.shape
@@ -24,7 +24,7 @@ def full_pattern(
         for hi in range(h):
             kv = k[bi, hi // group].double()
             for qi in range(n):
-                row = Row(spec, edits, bi, hi, qi, first)
+                row = Row(spec, _holding(edits, bi, qi), bi, hi, qi, first)
                 seen = [j for j in range(m) if valid[j] and row.sees(j)]
                 s = (kv[seen] @ q[bi, hi, qi].double()) * spec.scale
                 if spec.softcap is not None:
@@ -38,12 +38,18 @@ def full_pattern(
     return p, lse
 
 
+def _holding(edits: Edits, batch: int, query: int) -> HeadEdits | None:
+    """The edits that hold in a query."""
+    held = [e for e in phases(edits) if e.queries is None or at(e.queries, batch)[query]]
+    return held[0] if held else None
+
+
 def attend(
     q: Float[Tensor, "b h q d"],
     k: Float[Tensor, "b g k d"],
     v: Float[Tensor, "b g k d"],
     spec: AttentionSpec,
-    edits: HeadEdits | None = None,
+    edits: Edits = None,
     reductions: Reductions | None = None,
 ) -> tuple[Float[Tensor, "b h q d"], Statistics]:
     """Output and statistics in float64."""
@@ -52,20 +58,22 @@ def attend(
     z = p @ v.double().repeat_interleave(h // v.shape[1], 1)
     for bi in range(b):
         for qi in range(n):
-            if edits is None or (edits.queries is not None and not edits.queries.expand(b, -1)[bi, qi]):
-                continue
-            if edits.gain is not None:
-                z[bi, :, qi] *= edits.gain.expand(b, -1)[bi, :, None].double()
-            if edits.replace is not None and edits.replacement is not None:
-                take = edits.replace.expand(b, -1)[bi]
-                z[bi, take, qi] = edits.replacement.expand(b, -1, n, -1)[bi, take, qi].double()
-    out = _statistics(p, lse, spec, reductions or Reductions())
+            edit = _holding(edits, bi, qi)
+            if edit is not None and edit.gain is not None:
+                z[bi, :, qi] *= edit.gain.expand(b, -1)[bi, :, None].double()
+            if edit is not None and edit.replace is not None and edit.replacement is not None:
+                take = edit.replace.expand(b, -1)[bi]
+                z[bi, take, qi] = edit.replacement.expand(b, -1, n, -1)[bi, take, qi].double()
+    out = statistics(p, lse, spec, reductions or Reductions())
     if reductions is not None and reductions.norms:
         out.norms = z.norm(dim=-1)
     return z, out
 
 
-def _statistics(p: Tensor, lse: Tensor, spec: AttentionSpec, want: Reductions) -> Statistics:
+def statistics(
+    p: Float[Tensor, "b h q k"], lse: Float[Tensor, "b h q"], spec: AttentionSpec, want: Reductions
+) -> Statistics:
+    """The reductions of a whole pattern, from their definitions; norms, which are not of the pattern, aside."""
     out = Statistics(lse=lse if want.lse else None)
     b, h, n, m = p.shape
     rows = torch.arange(n).expand(b, n) if want.rows is None else want.rows

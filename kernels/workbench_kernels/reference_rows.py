@@ -90,7 +90,8 @@ class Row:
             others = members.get(0, [])
             if not p[others].sum() > 0:
                 return p
-            new[others] *= 1 + sum((p[k] - new[k]).sum() for c, k in members.items() if c) / p[others].sum()
+            freed = sum((p[k] - new[k]).sum() for c, k in members.items() if c)
+            new[others] *= max(0, 1 + freed / p[others].sum())
         if rule == 2:
             if not new.sum() > 0:
                 return p

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from workbench_kernels.chunked import add_chosen_rows
 from workbench_kernels.sweep import sweep
-from workbench_kernels.types import AttentionSpec, HeadEdits, Reductions, Statistics
+from workbench_kernels.types import AttentionSpec, Edits, Reductions, Statistics
 
 
 @torch.no_grad()
@@ -16,7 +16,7 @@ def statistics(
     q: Float[Tensor, "b h q d"],
     k: Float[Tensor, "b g k d"],
     spec: AttentionSpec,
-    edits: HeadEdits | None,
+    edits: Edits,
     want: Reductions,
 ) -> Statistics:
     """The reductions of the edited pattern, detached; `norms`, which needs values, is left to the caller."""

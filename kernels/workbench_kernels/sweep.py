@@ -6,6 +6,7 @@ blocks small enough for their scores to stay in the cache (measured: beats all h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -13,9 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench_kernels.cutting import select_heads, touched
-from workbench_kernels.patterns import block, pattern, plain_block
+from workbench_kernels.patterns import block, phased, plain_block
 from workbench_kernels.reducers import Block, reducers
-from workbench_kernels.types import AttentionSpec, HeadEdits, Reductions, Statistics
+from workbench_kernels.types import AttentionSpec, Edits, HeadEdits, Reductions, Statistics, phases
 
 ROWS = 128
 """Most queries in a block."""
@@ -30,7 +31,7 @@ def sweep(
     k: Float[Tensor, "b g k d"],
     v: Float[Tensor, "b g k d"] | None,
     spec: AttentionSpec,
-    edits: HeadEdits | None,
+    edits: Edits,
     want: Reductions,
 ) -> tuple[Float[Tensor, "b h q d"] | None, Statistics]:
     """Statistics of the edited pattern, and the output of the edited pattern where v is given (not differentiable)."""
@@ -58,24 +59,22 @@ def sweep(
     return z, out
 
 
-def _reshaping(edits: HeadEdits | None, heads: slice, batch: int) -> HeadEdits | None:
-    """The edits of the pattern of these heads, or None where there are none: the plain way is quicker."""
-    if edits is None or not edits.reshapes_pattern:
-        return None
-    cut = select_heads(edits, heads)
-    return cut if bool(touched(cut, batch).any()) else None
+def _reshaping(edits: Edits, heads: slice, batch: int) -> list[HeadEdits]:
+    """The edits of the pattern of these heads; none where there are none: the plain way is quicker."""
+    cuts = [select_heads(e, heads) for e in phases(edits) if e.reshapes_pattern]
+    return [cut for cut in cuts if bool(touched(cut, batch).any())]
 
 
 def _block(
-    q: Tensor, k: Tensor, spec: AttentionSpec, edits: HeadEdits | None, start: int, stop: int, heads: slice
+    q: Tensor, k: Tensor, spec: AttentionSpec, edits: Sequence[HeadEdits], start: int, stop: int, heads: slice
 ) -> Block:
     """Weights of one block; unnormalised where nothing needs them normalised, which saves a pass over them."""
     b, m = q.shape[0], k.shape[2]
     keys, queries = spec.keys(start, stop, m), block(start, stop, q.device)
     valid = valid_queries(spec, queries, b)
     scores_of, part = q[:, :, start:stop].float(), k[:, :, keys]
-    if edits is not None:
-        w, lse = pattern(scores_of, part, spec, edits, queries, keys)
+    if edits:
+        w, lse = phased(scores_of, part, spec, edits, queries, keys)
         total = None
     else:
         w, total, lse = plain_block(scores_of, part, spec, queries, keys)

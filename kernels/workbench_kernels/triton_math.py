@@ -78,7 +78,8 @@ def sees(pos, cols, m, reach, near, first, pad, HAS_REACH: tl.constexpr, HAS_WIN
 def class_factors(m0, mk, on, gain, least, freed, bh, LIVE: tl.constexpr, NC: tl.constexpr):
     """What class gains multiply the weights of a row by: f0 [rows] for the other keys, fk [rows, NC] for the classes.
 
-    m0 and mk are the masses before. A row without mass to give to (rule 1) or to normalise (rule 2) is left as it was.
+    m0 and mk are the masses before. A row without mass to give to (rule 1) or to normalise (rule 2) is left as it was;
+    rule 1 takes no more than the others have.
     """
     c = tl.arange(0, NC)
     g = tl.load(gain + bh * LIVE + c, mask=c < LIVE, other=1.0)[None, :] + mk * 0.0
@@ -89,7 +90,7 @@ def class_factors(m0, mk, on, gain, least, freed, bh, LIVE: tl.constexpr, NC: tl
     rule = tl.load(freed + bh) if freed is not None else 0
     missing = tl.sum((1.0 - g) * mk, 1)
     before, after = m0 + tl.sum(mk, 1), m0 + tl.sum(g * mk, 1)
-    to_others = tl.where(m0 > 0, 1.0 + missing / tl.where(m0 > 0, m0, 1.0), 1.0)
+    to_others = tl.where(m0 > 0, tl.maximum(1.0 + missing / tl.where(m0 > 0, m0, 1.0), 0.0), 1.0)
     to_all = tl.where(after > 0, before / tl.where(after > 0, after, 1.0), 1.0)
     scaled = tl.where((after > 0)[:, None], g * to_all[:, None], 1.0)
     f0 = tl.where(rule == 1, to_others, tl.where(rule == 2, to_all, 1.0))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from workbench_kernels.types import CLASSES, AttentionSpec, HeadEdits, Reductions
+from workbench_kernels.types import CLASSES, AttentionSpec, Edits, HeadEdits, Reductions, phases
 
 
 class Unsupported(NotImplementedError):
@@ -27,23 +27,18 @@ class SlidingWindow:
         return (key <= query) & (query - key < self.size)
 
 
-def why_not(spec: AttentionSpec, edits: HeadEdits | None = None, want: Reductions | None = None) -> str | None:
+def why_not(spec: AttentionSpec, edits: Edits = None, want: Reductions | None = None) -> str | None:
     """The first reason to refuse; None where the backend does it all."""
     if spec.allowed is not None and not (isinstance(spec.allowed, SlidingWindow) and spec.allowed.size == spec.reach):
         return "a mask function that is not a SlidingWindow of the size of spec.reach"
     if spec.allowed is None and spec.reach is not None:
         return "a reach without a mask function"
-    if edits is not None:
-        if edits.uniform is not None:
-            return "uniform heads"
-        if edits.rows is not None:
-            return "replaced rows of the pattern"
-        classes = [x.shape[-1] for x in (edits.class_gain, edits.least_mass, edits.bias, edits.boost) if x is not None]
-        if max(classes, default=0) > CLASSES:
-            return f"more than {CLASSES} key classes"
-        if classes and edits.key_class is None:
-            return "class edits without key_class"
+    reason = next(filter(None, map(_why_not_edits, phases(edits))), None)
+    if reason is not None:
+        return reason
     if want is not None:
+        if len(phases(edits)) > 1:
+            return "statistics under edits of several phases"
         if want.distance:
             return "the distance profile"
         if want.offsets:
@@ -53,6 +48,17 @@ def why_not(spec: AttentionSpec, edits: HeadEdits | None = None, want: Reduction
     return None
 
 
-def supports(spec: AttentionSpec, edits: HeadEdits | None = None, want: Reductions | None = None) -> bool:
+def _why_not_edits(edits: HeadEdits) -> str | None:
+    if edits.uniform is not None:
+        return "uniform heads"
+    if edits.rows is not None:
+        return "replaced rows of the pattern"
+    classes = [x.shape[-1] for x in (edits.class_gain, edits.least_mass, edits.bias, edits.boost) if x is not None]
+    if max(classes, default=0) > CLASSES:
+        return f"more than {CLASSES} key classes"
+    return "class edits without key_class" if classes and edits.key_class is None else None
+
+
+def supports(spec: AttentionSpec, edits: Edits = None, want: Reductions | None = None) -> bool:
     """Whether the `triton` backend does all of this."""
     return why_not(spec, edits, want) is None

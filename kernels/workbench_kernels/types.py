@@ -6,7 +6,7 @@ A per-head parameter is [b or 1, h]: each batch row may carry its own edits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -93,8 +93,9 @@ class HeadEdits:
     rows: replaced rows of the pattern, after the softmax.
     class_gain: per key class, after the softmax: the class's weights are multiplied by it, in the rows where the mass
     of the class exceeds least_mass. freed says what becomes of the mass that is then missing (or too much): 0 nothing;
-    1 keys of class 0 get it in proportion to their weights (a row without such mass is left as it was); 2 the row is
-    normalised over all keys. key_class: class of each key, 0 to CLASSES; 0 always has gain 1.
+    1 keys of class 0 get it in proportion to their weights (a row without such mass is left as it was; where gains above 1
+    take more than they have, they are left with nothing and the row sums to more than before); 2 the row is normalised
+    over all keys. key_class: class of each key, 0 to CLASSES; 0 always has gain 1.
     Column i of the class tables is class i + 1; missing columns are neutral.
     uniform: the head attends evenly to every key that it may see.
     gain: the head's output is multiplied by it.
@@ -122,6 +123,15 @@ class HeadEdits:
         """Whether a head's pattern differs from the plain softmax."""
         fields = (self.uniform, self.window, self.class_gain, self.bias, self.boost, self.rows)
         return any(f is not None for f in fields)
+
+
+Edits = HeadEdits | Sequence[HeadEdits] | None
+"""Edits of one call; several where phases are edited differently: no query is in the `queries` of two of them."""
+
+
+def phases(edits: Edits) -> tuple[HeadEdits, ...]:
+    """The edits as a tuple, empty where there are none."""
+    return () if edits is None else (edits,) if isinstance(edits, HeadEdits) else tuple(edits)
 
 
 @dataclass(frozen=True)
