@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from workbench_kernels import Reductions, Statistics
 
-from workbench.errors import ModelError, Unsupported
+from workbench import images
+from workbench.errors import BadInput, ModelError, Unsupported
 from workbench.masks import CompactMask
 from workbench.plan import Plan
 from workbench.reference_models import catalogue
@@ -68,16 +69,20 @@ class Model:
         return next(self.bridge.original_model.parameters()).dtype
 
     def __call__(
-        self, tokens: Int[Tensor, "b n"], attention_mask: Bool[Tensor, "b n"] | None = None
+        self,
+        tokens: Int[Tensor, "b n"],
+        attention_mask: Bool[Tensor, "b n"] | None = None,
+        inputs: Mapping[str, Any] | None = None,
     ) -> Float[Tensor, "b n vocabulary"]:
-        """Logits, with the active interventions in force."""
-        return self.forward(tokens, attention_mask).logits
+        """Logits, with the active interventions in force. inputs: see `forward`."""
+        return self.forward(tokens, attention_mask, inputs=inputs).logits
 
     def forward(
         self,
         tokens: Tensor,
         attention_mask: Tensor | None = None,
         *,
+        inputs: Mapping[str, Any] | None = None,
         edits: Any = None,
         reductions: Callable[[int, CompactMask], Reductions | None] | None = None,
         decode_from: Sequence[int] | None = None,
@@ -88,6 +93,7 @@ class Model:
     ) -> Forward:
         """One forward through the seam.
 
+        inputs: what else the model reads, by Hugging Face's names: {"pixel_values": …} (see `workbench.images`).
         edits: one intervention, or a list with one per batch row, on top of the active ones. reductions: what to
         collect per layer. keep: positions whose logits are wanted. from_layer: `tokens` is the residual stream
         entering that layer, [b, n, d]. cache: a Hugging Face cache of the tokens before these.
@@ -96,10 +102,11 @@ class Model:
 
         past = cache.get_seq_length() if cache is not None else 0
         phase = decode_from or [past + tokens.shape[1] - 1]
+        extra = images.checked(self, inputs, tokens, past)
         compiled = compile_edits(self, [*self.edits, *([edits] if edits is not None else [])], tokens.shape[0], phase)
         lone = keep is not None and self.seam.nobody_looks_behind_the_last_attention()
         plan = Plan(edits=compiled, reductions=reductions, kept=keep if lone else None, observers=tuple(self.observers))
-        extra: dict[str, Any] = {"use_cache": use_cache or cache is not None}
+        extra["use_cache"] = use_cache or cache is not None
         if cache is not None:
             extra[self._cache_name] = cache
         if keep is not None:
@@ -113,7 +120,7 @@ class Model:
                 extra["position_ids"] = (extra["attention_mask"].cumsum(-1) - 1).clamp_min(0)
         for observer in plan.observers:
             observer.begin()
-        with self.seam.on(plan), skip:
+        with self.seam.on(plan), skip, images.matching():
             out = self.bridge(tokens, return_type="logits_and_cache", **extra)
         for observer in plan.observers:
             observer.end()
@@ -125,25 +132,49 @@ class Model:
         """Resume above `layer` from the residual stream that enters it; the layers below are not computed."""
         return self.forward(resid_pre, attention_mask, from_layer=layer, **options)
 
-    def resid_pre(self, layer: int, tokens: Tensor, attention_mask: Tensor | None = None) -> Float[Tensor, "b n d"]:
+    def resid_pre(
+        self,
+        layer: int,
+        tokens: Tensor,
+        attention_mask: Tensor | None = None,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> Float[Tensor, "b n d"]:
         """The residual stream that enters a layer, [batch, seq, d_model]."""
-        extra = {} if attention_mask is None else {"attention_mask": attention_mask.long()}
+        extra = images.checked(self, inputs, tokens, 0)
+        if attention_mask is not None:
+            extra["attention_mask"] = attention_mask.long()
         with self.seam.on(Plan()):
             return self.bridge(tokens, stop_at_layer=layer, **extra)
 
     @torch.no_grad()
     def generate(
-        self, prompt: str | Tensor, max_new_tokens: int = 50, stop: Sequence[int] | None = None, edits: Any = None
+        self,
+        prompt: str | Tensor,
+        max_new_tokens: int = 50,
+        stop: Sequence[int] | None = None,
+        edits: Any = None,
+        attention_mask: Bool[Tensor, "b n"] | None = None,
+        inputs: Mapping[str, Any] | None = None,
     ) -> Tensor:
-        """Greedy continuation: the new token ids, [batch, ≤ max_new_tokens]; rows are padded after their stop token."""
+        """Greedy continuation: the new token ids, [batch, ≤ max_new_tokens]; rows are padded after their stop token.
+
+        attention_mask: prompts of several lengths, padded on the left. inputs: see `forward`.
+        """
         tokens = self.tokens(prompt) if isinstance(prompt, str) else prompt
+        if attention_mask is not None and not bool(attention_mask[:, -1].all()):
+            raise BadInput("generate: pad prompts on the left, so that every row ends in its text")
         ends = set(self.stop_tokens if stop is None else stop)
         start, cache, out = [tokens.shape[1] - 1], None, []
         done = torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)
         for _ in range(max_new_tokens):
             length = slice(tokens.shape[1] - 1, tokens.shape[1])
-            step = self.forward(tokens, edits=edits, decode_from=start, cache=cache, use_cache=True, keep=length)
+            step = self.forward(
+                tokens, attention_mask, inputs=inputs if cache is None else None, edits=edits, decode_from=start,
+                cache=cache, use_cache=True, keep=length,
+            )  # fmt: skip
             cache = step.cache
+            if attention_mask is not None:
+                attention_mask = torch.nn.functional.pad(attention_mask, (0, 1), value=1)
             new = step.logits[:, -1].argmax(-1)
             new = torch.where(done, torch.full_like(new, next(iter(sorted(ends)), 0)), new)
             out.append(new)
@@ -168,7 +199,8 @@ class Model:
 
     def identity(self) -> tuple[str, str]:
         """Hash of the config, and a fingerprint of the weights (name, shape, dtype, 64 strided values of each)."""
-        config = {k: v for k, v in self.config.to_dict().items() if not k.startswith("_")}
+        whole = self.bridge.original_model.config.to_dict()  # a vision tower's, too
+        config = {k: v for k, v in whole.items() if not k.startswith("_")}
         text = json.dumps(config, sort_keys=True, default=str)
         weights = hashlib.sha256()
         for name, p in sorted(self.bridge.original_model.named_parameters()):

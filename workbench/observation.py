@@ -189,9 +189,10 @@ def observe(
     probes: Sequence[Probe],
     attention_mask: Bool[Tensor, "b n"] | None = None,
     memory: int = MEMORY,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Observation:
-    """One forward, observed. tokens: ids, or a text. See `observing`."""
+    """One forward, observed. tokens: ids, or a text. inputs: see `Model.forward`. See `observing`."""
     ids = model.tokens(tokens) if isinstance(tokens, str) else tokens.to(model.device)
     with observing(model, probes, memory) as found:
-        model.forward(ids, attention_mask, keep=slice(ids.shape[1] - 1, ids.shape[1]))
+        model.forward(ids, attention_mask, inputs=inputs, keep=slice(ids.shape[1] - 1, ids.shape[1]))
     return found

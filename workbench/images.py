@@ -1,0 +1,101 @@
+"""Pictures beside the text: what a vision-language model reads further, and where its pictures stand in the tokens.
+
+`model(tokens, inputs={"pixel_values": …})`, `generate`, `observe` and `forward` take the further inputs by Hugging
+Face's names; with a key-value cache they belong to the first forward alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from workbench.errors import BadInput, Unsupported
+
+OWN = {
+    "input_ids": "tokens", "attention_mask": "attention_mask", "cache": "cache", "past_key_values": "cache",
+    "use_cache": "use_cache", "logits_to_keep": "keep", "inputs_embeds": "from_layer", "labels": "logits and a loss",
+}  # fmt: skip
+"""Inputs of Hugging Face's that are arguments of their own here."""
+
+
+class Prompt(NamedTuple):
+    """tokens: ids with a placeholder for each part of a picture. inputs: what else the model reads."""
+
+    tokens: Int[Tensor, "b n"]
+    inputs: dict[str, Tensor]
+
+
+def prompt(model: Any, text: str, images: Any = None) -> Prompt:
+    """A text and its pictures (PIL images or arrays) as the model reads them, the BOS token exactly once.
+
+    Raises Unsupported for a model without a processor, which turns pictures into numbers.
+    """
+    processor = getattr(model.bridge, "processor", None)
+    if processor is None:
+        raise Unsupported(f"{model.name}: no processor came with it, so it reads no pictures; give tokens and inputs=")
+    made = dict(processor(text=text, images=images, return_tensors="pt", add_special_tokens=False))
+    ids, bos = made.pop("input_ids"), model.tokenizer.bos_token_id
+    made.pop("attention_mask", None)
+    if bos is not None and not bool((ids[:, 0] == bos).all()):
+        ids = torch.cat([ids.new_full((len(ids), 1), bos), ids], 1)
+        made = {k: _one_longer(v, ids) for k, v in made.items()}
+    return Prompt(ids.to(model.device), {k: _placed(model, v) for k, v in made.items() if isinstance(v, Tensor)})
+
+
+def positions(model: Any, tokens: Int[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
+    """Which columns hold placeholders of pictures; none in a model of text."""
+    token = _token(model)
+    return torch.zeros_like(tokens, dtype=torch.bool) if token is None else tokens == token
+
+
+def checked(model: Any, inputs: Mapping[str, Any] | None, tokens: Tensor, past: int) -> dict[str, Any]:
+    """The further inputs of one forward, where the model is and of its type.
+
+    Raises BadInput for inputs that the model does not take, and for placeholders without pictures.
+    """
+    further = dict(inputs or {})
+    known = inspect.signature(model.bridge.original_model.forward).parameters
+    for name in further:
+        if name in OWN:
+            raise BadInput(f"inputs: {name} is not given here; use {OWN[name]}")
+        if name not in known:
+            raise BadInput(f"inputs: {model.name} takes no {name}")
+    blind = not further and past == 0 and not tokens.is_floating_point()
+    if blind and bool(positions(model, tokens).any()):
+        count = int(positions(model, tokens).sum())
+        raise BadInput(f"{count} placeholders of pictures (id {_token(model)}) but no inputs=: give pixel_values, too")
+    return {name: _placed(model, value) for name, value in further.items()}
+
+
+@contextlib.contextmanager
+def matching() -> Iterator[None]:
+    """Says in one line what Hugging Face says of placeholders that are more or fewer than the pictures' parts."""
+    try:
+        yield
+    except ValueError as error:
+        if isinstance(error, BadInput) or "do not match" not in str(error):
+            raise
+        raise BadInput(f"inputs: {' '.join(str(error).split())}") from error
+
+
+def _token(model: Any) -> int | None:
+    config = model.bridge.original_model.config
+    return getattr(config, "image_token_id", getattr(config, "image_token_index", None))
+
+
+def _placed(model: Any, value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return value.to(model.device, model.dtype if value.is_floating_point() else None)
+
+
+def _one_longer(value: Any, ids: Tensor) -> Any:
+    """A value per token gets a zero for the BOS that was put before."""
+    per_token = isinstance(value, Tensor) and value.shape == (len(ids), ids.shape[1] - 1)
+    return torch.nn.functional.pad(value, (1, 0)) if per_token else value
