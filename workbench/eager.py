@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from workbench_kernels.class_edits import edit_scores
 from workbench_kernels.patterns import edit_weights, finish, held, visible
 
 from workbench.errors import Unsupported
+from workbench.looking import Look, from_pattern
 
 
 def edit_pattern(
@@ -37,34 +38,41 @@ def edit_pattern(
 
 
 @contextlib.contextmanager
-def eager_edits(attention: Any, edits: list[HeadEdits], spec: AttentionSpec, n_keys: int, heads: int) -> Iterator[None]:
+def eager_edits(
+    attention: Any, edits_of: Callable[[Look], list[HeadEdits]], spec: AttentionSpec, heads: int
+) -> Iterator[None]:
     """Torch hooks that edit behind hook_pattern and before hook_z; removed on exit."""
-    handles, sink = [], {}
+    made: list[HeadEdits] = []
+    sink: dict[str, Tensor] = {}
     learned: Any = getattr(attention.original_component, "sinks", None)
 
     def on_scores(_: Any, __: Any, s: Tensor) -> None:  # 1 − Σp would cancel where the share is small
         sink["share"] = (learned.float()[:, None] - s.float().logsumexp(-1)).sigmoid()[..., None]
 
-    if learned is not None and edits:
+    def edited(p: Tensor, edits: Sequence[HeadEdits]) -> Tensor:
+        for edit in edits:
+            if edit.boost is not None:
+                raise Unsupported(
+                    "pai edits scores, which a layer with a hook on its pattern does not give: remove the hook"
+                )
+            if edit.reshapes_pattern:
+                p = edit_pattern(p, edit, spec, sink.get("share", 0.0))
+        return p
+
+    def on_pattern(_: Any, __: Any, p: Tensor) -> Tensor:
+        made[:] = edits_of(from_pattern(p, spec, edited))
+        return edited(p, made)
+
+    def on_z(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        z = args[0]
+        split = (z.unflatten(-1, (heads, -1)) if z.dim() == 3 else z).transpose(1, 2)
+        for edit in made:
+            split = finish(split, edit)
+        return (split.transpose(1, 2).reshape(z.shape), *args[1:])
+
+    handles = [attention.hook_pattern.register_forward_hook(on_pattern), attention.o.register_forward_pre_hook(on_z)]
+    if learned is not None:
         handles.append(attention.hook_attn_scores.register_forward_hook(on_scores))
-    for edit in edits:
-        if edit.boost is not None:
-            raise Unsupported(
-                "pai edits scores, which a layer with a hook on its pattern does not give: remove the hook"
-            )
-
-        def on_pattern(_: Any, __: Any, p: Tensor, e: HeadEdits = edit) -> Tensor:
-            return edit_pattern(p, e, spec, sink.get("share", 0.0))
-
-        def on_z(_: Any, args: tuple[Any, ...], e: HeadEdits = edit) -> tuple[Any, ...]:
-            z = args[0]
-            split = z.unflatten(-1, (heads, -1)) if z.dim() == 3 else z
-            return (finish(split.transpose(1, 2), e).transpose(1, 2).reshape(z.shape), *args[1:])
-
-        if edit.reshapes_pattern:
-            handles.append(attention.hook_pattern.register_forward_hook(on_pattern))
-        if edit.gain is not None or edit.replace is not None:
-            handles.append(attention.o.register_forward_pre_hook(on_z))
     try:
         yield
     finally:

@@ -98,12 +98,14 @@ class Model:
         collect per layer. keep: positions whose logits are wanted. from_layer: `tokens` is the residual stream
         entering that layer, [b, n, d]. cache: a Hugging Face cache of the tokens before these.
         """
-        from workbench.interventions import compile_edits
+        from workbench.interventions.compiling import compile_edits
+        from workbench.interventions.memory import recall, remember
 
         past = cache.get_seq_length() if cache is not None else 0
         phase = decode_from or [past + tokens.shape[1] - 1]
         extra = images.checked(self, inputs, tokens, past)
-        compiled = compile_edits(self, [*self.edits, *([edits] if edits is not None else [])], tokens.shape[0], phase)
+        active, memory = [*self.edits, *([edits] if edits is not None else [])], recall(cache, past)
+        compiled = compile_edits(self, active, tokens.shape[0], phase, memory, past)
         lone = keep is not None and self.seam.nobody_looks_behind_the_last_attention()
         plan = Plan(edits=compiled, reductions=reductions, kept=keep if lone else None, observers=tuple(self.observers))
         extra["use_cache"] = use_cache or cache is not None
@@ -122,6 +124,8 @@ class Model:
             observer.begin()
         with self.seam.on(plan), skip, images.matching():
             out = self.bridge(tokens, return_type="logits_and_cache", **extra)
+        memory.end = past + tokens.shape[1]
+        remember(out[1], memory)
         for observer in plan.observers:
             observer.end()
         return Forward(out[0], {i: s[-1] for i, s in plan.found.items()}, out[1])

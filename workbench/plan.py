@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench_kernels import HeadEdits, Reductions, Statistics
 
+from workbench.looking import Look
 from workbench.masks import CompactMask
+
+if TYPE_CHECKING:
+    from workbench.interventions.compiling import Compiled
 
 
 @dataclass
 class Plan:
     """What one forward is asked: edits and reductions per layer; what it found."""
 
-    edits: Callable[[int, CompactMask], list[HeadEdits]] | None = None
+    edits: Compiled | None = None
     reductions: Callable[[int, CompactMask], Reductions | None] | None = None
     found: dict[int, list[Statistics]] = field(default_factory=dict)
     memory: int = 4 << 30
     kept: slice | None = None  # rows of the query axis whose logits are wanted; None: all
     observers: tuple[Any, ...] = ()  # collectors of `observing`
 
-    def edits_of(self, layer: int, mask: CompactMask) -> list[HeadEdits]:
-        """The edits of a layer, one list entry per set of query rows."""
-        return [] if self.edits is None else self.edits(layer, mask)
+    def edits_of(self, layer: int, mask: CompactMask, look: Look) -> list[HeadEdits]:
+        """The edits of a layer, one list entry per set of query rows. look: for those that must find their keys first."""
+        return [] if self.edits is None else self.edits(layer, mask, look)

@@ -31,6 +31,7 @@ from workbench_kernels.statistics import statistics
 from workbench import kept_rows
 from workbench.eager import eager_edits
 from workbench.errors import Unsupported
+from workbench.looking import from_scores
 from workbench.masks import CompactMask, compact_mask
 from workbench.plan import Plan
 
@@ -101,7 +102,7 @@ class Seam:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, mask: CompactMask) -> Tensor:
         """One layer's attention by the plan."""
         plan = self.plan or Plan()
-        edits = plan.edits_of(layer, mask)
+        edits = plan.edits_of(layer, mask, from_scores(q, k, spec))
         want = plan.reductions(layer, mask) if plan.reductions else None
         asked = [(o, *request) for o in plan.observers for request in o.requests(mask)]
         if want is None and asked:  # the first request rides on the forward itself
@@ -253,7 +254,10 @@ def _eagerly(seam: Seam, layer: int, attention: Any, kwargs: dict[str, Any]) -> 
     heads = int(attention.config.n_heads)
     dtype = next(attention.original_component.parameters()).dtype
     kwargs["attention_mask"] = mask.dense(dtype, heads, plan.memory)
-    with eager_edits(attention, plan.edits_of(layer, mask), mask.spec(1.0), mask.keys, heads):
+    if plan.edits is None:
+        yield
+        return
+    with eager_edits(attention, lambda look: plan.edits_of(layer, mask, look), mask.spec(1.0), heads):
         yield
 
 

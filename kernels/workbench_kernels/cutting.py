@@ -15,7 +15,7 @@ PER_HEAD = ("uniform", "window", "class_gain", "least_mass", "freed", "bias", "b
 """Fields that shape a head's pattern; their axes are batch, head, …"""
 
 
-def select_heads(edits: HeadEdits, heads: slice) -> HeadEdits:
+def select_heads(edits: HeadEdits, heads: slice | list[int]) -> HeadEdits:
     """The edits of the pattern of some heads."""
     cut: dict[str, Any] = {
         f: x if x.shape[1] == 1 else x[:, heads] for f in PER_HEAD if (x := getattr(edits, f)) is not None

@@ -95,7 +95,8 @@ class HeadEdits:
     of the class exceeds least_mass. freed says what becomes of the mass that is then missing (or too much): 0 nothing;
     1 keys of class 0 get it in proportion to their weights (a row without such mass is left as it was; where gains above 1
     take more than they have, they are left with nothing and the row sums to more than before); 2 the row is normalised
-    over all keys. key_class: class of each key, 0 to CLASSES; 0 always has gain 1.
+    over all keys. key_class: class of each key, 0 to CLASSES; 0 always has gain 1. It may be longer than the keys: a text
+    grows, and its edits stay what they are.
     Column i of the class tables is class i + 1; missing columns are neutral.
     uniform: the head attends evenly to every key that it may see.
     gain: the head's output is multiplied by it.

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from workbench_kernels.types import OTHERS
 
-from workbench.errors import BadInput, Unsupported
-from workbench.interventions.class_edit import ClassEdit
-from workbench.interventions.columns import Given, columns, number, whole
+from workbench.errors import BadInput
+from workbench.interventions.columns import Columns, Given, at_row, columns, number, whole
 from workbench.interventions.edit import Edit, Phase, head_pairs
 from workbench.interventions.sheet import Sheet
+from workbench.interventions.sink_rule import SinkRule
 
 RECEIVERS = ("others", "all")
+A = 5.0
+"""Times an even share: the paper's choice."""
 
 
 def calibrate(
     heads: Iterable[tuple[int, int]],
     beta: float = 0.4,
-    a: float = 5,
+    a: float = A,
     absolute: float | None = None,
     keys: Given | None = None,
     exempt: Iterable[int] = (0,),
@@ -30,41 +32,76 @@ def calibrate(
     """Sinks keep `beta` of their weight; the rest goes to the receivers in proportion to theirs (ACT, Yu et al. 2024,
     arXiv 2406.15765). A row without receivers is left as it is.
 
-    keys: the sinks, as columns of the tokens as passed; a list gives each batch row its own. exempt: tokens that are no
-    sinks, counted from the row's first valid one. receivers: "others" are all keys but sinks and exempt ones (the
-    paper's words), "all" counts exempt ones in (the authors' code). a and absolute belong to the rule that finds sinks.
+    keys: the sinks, as columns of the tokens as passed; a list gives each batch row its own. None: the paper's rule finds
+    them in each head, in the first forward of a text: keys whose received attention (mean over the valid queries that
+    see the key; over the causal mask 1/(N−k) Σ A[q,k], k from 0) exceeds a/N, with N the row's valid tokens, or
+    `absolute` in its place (the authors' code: 0.1). It is measured on the stream as edited so far, with the head's
+    other edits, over the columns up to `decode_from`: those generated later are no sinks. What was found stays with the
+    KV cache; a head in which nothing was found is not touched. a/N flags late keys, which few queries see, even in heads
+    without a sink: `scan-sinks` corrects for that, and its keys can be given here.
+
+    exempt: tokens that are no sinks, counted from the row's first valid one (the authors spare the first sink that they
+    find instead). receivers: "others" are all keys but sinks and exempt ones (the paper's words), "all" counts exempt
+    ones in (the authors' code).
     """
-    if keys is None:
-        raise Unsupported("calibrate finds no sinks by itself yet: give their columns, keys=(…)")
-    if a != 5 or absolute is not None:
+    if keys is not None and (a != A or absolute is not None):
         raise BadInput("a= and absolute= belong to the rule that finds sinks: leave them out where keys= are given")
+    if a != A and absolute is not None:
+        raise BadInput("a= and absolute= are two rules: give one of them")
     if receivers not in RECEIVERS:
         raise BadInput(f"receivers={receivers} is not known: use one of {', '.join(RECEIVERS)}")
     spared = tuple(sorted({whole(e) for e in exempt}))
     if spared and spared[0] < 0:
         raise BadInput(f"exempt={spared}: counts from the first token, from 0")
     return Calibrate(
-        heads=head_pairs(heads), at=at, keys=columns(keys), beta=number("beta", beta, 0.0, 1.0), exempt=spared,
-        receivers=receivers,
+        heads=head_pairs(heads), at=at, keys=None if keys is None else columns(keys), beta=number("beta", beta, 0.0, 1.0),
+        exempt=spared, receivers=receivers, a=number("a", a, 0.0),
+        absolute=None if absolute is None else number("absolute", absolute, 0.0),
     )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibrate(ClassEdit):
+class Calibrate(Edit):
     """Sinks scaled by beta, the freed mass to the receivers."""
 
     kind: ClassVar[str] = "calibrate"
+    keys: Columns | None
     beta: float
     exempt: tuple[int, ...]
     receivers: str
+    a: float = A
+    absolute: float | None = None
+
+    @property
+    def by_row(self) -> bool:
+        """Whether each batch row has its own sinks."""
+        return self.keys is None or len(self.keys) > 1
+
+    @property
+    def rule(self) -> SinkRule | None:
+        """What finds the sinks where they are not given."""
+        return None if self.keys is not None else SinkRule(self.a, self.absolute)
 
     def write(self, sheet: Sheet, row: int) -> None:
         """Into the sheet of one layer."""
-        heads, first = self.heads_of(sheet), sheet.first_column(row)
-        exempt = tuple(first + e for e in self.exempt)
-        sinks = tuple(k for k in self.keys_of(sheet, row) if k not in exempt)
-        if not sinks:
-            raise BadInput(f"keys={self.keys_of(sheet, row)}: all of them are exempt ({self.exempt}), none is left")
+        exempt = tuple(sheet.first_column(row) + e for e in self.exempt)
+        if self.keys is not None:
+            given = at_row(self.keys, row, sheet.mask.batch, "keys")
+            sinks = tuple(k for k in given if k not in exempt)
+            if not sinks:
+                raise BadInput(f"keys={given}: all of them are exempt ({self.exempt}), none is left")
+            return self._enter(sheet, row, self.heads_of(sheet), sinks, exempt)
+        for head in self.heads_of(sheet):
+            sinks = tuple(k for k in sheet.found(row, head, SinkRule(self.a, self.absolute)) if k not in exempt)
+            if sinks:
+                self._enter(sheet, row, [head], sinks, exempt)
+
+    def _enter(self, sheet: Sheet, row: int, heads: list[int], sinks: tuple[int, ...], exempt: tuple[int, ...]) -> None:
         sheet.classes.add(row, heads, sinks, gain=self.beta, freed=OTHERS)
         if self.receivers == "others":
             sheet.classes.spare(row, heads, exempt)
+
+    @classmethod
+    def of_json(cls, fields: dict[str, Any]) -> Edit:
+        """From its fields as JSON has them."""
+        return calibrate(**fields)

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from workbench.interventions.sheet import Sheet
 
 
+ROOM = 256
+"""Columns that class tables are longer than the text, and grow by."""
+
+
 @dataclass(frozen=True)
 class KeyClass:
-    """Some keys, as indices of the key axis, and what is done to them; freed is None for edits of scores."""
+    """Some keys, by their columns, and what is done to them; freed is None for edits of scores."""
 
     keys: tuple[int, ...]
     gain: float = 1.0
@@ -35,11 +39,12 @@ class ClassTable:
         self.sheet = sheet
         self.held: dict[tuple[int, int], list[KeyClass]] = {}
         self.spared: dict[tuple[int, int], set[int]] = {}
-        self.found: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}
+        self.checked: set[tuple[int, tuple[int, ...]]] = set()
 
     def add(self, row: int, heads: list[int], columns: tuple[int, ...], **what: Any) -> None:
         """One class of keys, given by their columns. Raises BadInput for padding, EditConflict for a second meaning."""
-        new = KeyClass(self.keys(row, columns), **what)
+        self.check(row, columns)
+        new = KeyClass(columns, **what)
         for head in heads:
             others = self.held.setdefault((row, head), [])
             for other in others:
@@ -51,7 +56,8 @@ class ClassTable:
 
     def spare(self, row: int, heads: list[int], columns: Iterable[int]) -> None:
         """Keys that are not edited and receive nothing either."""
-        keys = self.keys(row, tuple(c for c in columns if c < self.end))
+        keys = tuple(c for c in columns if c < self.end)
+        self.check(row, keys)
         for head in heads:
             self.spared.setdefault((row, head), set()).update(keys)
 
@@ -60,20 +66,19 @@ class ClassTable:
         """The column after the last token so far."""
         return self.sheet.mask.q_offset + self.sheet.mask.queries
 
-    def keys(self, row: int, columns: tuple[int, ...]) -> tuple[int, ...]:
-        """Indices of the key axis; a sliding cache has dropped its oldest keys, which then are not edited."""
-        if (row, columns) not in self.found:
-            self.found[row, columns] = self._keys(row, columns)
-        return self.found[row, columns]
+    def check(self, row: int, columns: tuple[int, ...]) -> None:
+        """Raises BadInput for columns off the text or on padding."""
+        if (row, columns) not in self.checked:
+            self._check(row, columns)
+            self.checked.add((row, columns))
 
-    def _keys(self, row: int, columns: tuple[int, ...]) -> tuple[int, ...]:
+    def _check(self, row: int, columns: tuple[int, ...]) -> None:
         if columns and not 0 <= min(columns) <= max(columns) < self.end:
             raise BadInput(f"keys {min(columns)} to {max(columns)}: the text has columns 0 to {self.end - 1}")
         mask = self.sheet.mask
-        out = tuple(c - mask.kv_offset for c in columns if c >= mask.kv_offset)
-        if mask.padding is not None and out and not bool(mask.padding[row][list(out)].all()):
+        held = [c - mask.kv_offset for c in columns if c >= mask.kv_offset]
+        if mask.padding is not None and held and not bool(mask.padding[row][held].all()):
             raise BadInput(f"keys {min(columns)} to {max(columns)} of batch row {row} are on padding")
-        return out
 
     def finish(self, device: torch.device) -> dict[str, Tensor]:
         """The fields of `HeadEdits` that concern classes."""
@@ -106,11 +111,11 @@ class ClassTable:
         return held
 
     def _key_class(self, layout: dict[tuple[int, int], list[KeyClass]]) -> Tensor:
-        """Class of each key; one axis entry for all heads, or all rows, where they agree."""
+        """Class of each key from the text's first on, and ROOM for keys to come; one entry for all heads that agree."""
         ways = {at: tuple(c.keys for c in held) for at, held in layout.items()}
         by_row = [{ways[at] for at in ways if at[0] == row} for row in range(self.sheet.rows)]
         heads = self.sheet.heads if any(len(w) > 1 for w in by_row) else 1
-        out = torch.zeros(self.sheet.rows, heads, self.sheet.mask.keys, dtype=torch.int8)
+        out = torch.zeros(self.sheet.rows, heads, self.end + ROOM, dtype=torch.int8)
         for (row, head), held in ways.items():
             for i, keys in enumerate(held):
                 out[row, head if heads > 1 else 0, list(keys)] = i + 1

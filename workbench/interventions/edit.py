@@ -9,7 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from workbench.errors import BadInput, did_you_mean
 
@@ -19,6 +22,14 @@ if TYPE_CHECKING:
 Phase = Literal["prefill", "decode", "both"]
 PHASES = ("prefill", "decode", "both")
 Heads = tuple[tuple[int, int], ...]
+
+
+class Rule(Protocol):
+    """Finds keys by the attention that they receive. Hashable: what one rule finds in a head is found once."""
+
+    def __call__(self, received: Float[Tensor, "b h k"], tokens: Int[Tensor, " b"]) -> Bool[Tensor, "b h k"]:
+        """received: mean over the valid queries that see a key. tokens: how many valid ones each row has."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +69,16 @@ class Edit:
     def by_row(self) -> bool:
         """Whether it says something else of each batch row."""
         return False
+
+    @property
+    def by_column(self) -> bool:
+        """Whether it says something else of each query, so that it is written anew for new ones."""
+        return False
+
+    @property
+    def rule(self) -> Rule | None:
+        """What finds its keys inside the forward; `write` then reads them with `sheet.found`."""
+        return None
 
     def to_json(self) -> dict[str, Any]:
         """The edit as plain values."""
@@ -99,6 +120,13 @@ class Intervention:
     def from_json(records: Iterable[Mapping[str, Any]]) -> Intervention:
         """What `to_json` gave."""
         return Intervention(tuple(Edit.from_json(r) for r in records))
+
+
+def edits_in(active: Any) -> tuple[Edit, ...]:
+    """All edits of what users give: an edit, a sum, or a list of those with one per batch row."""
+    if isinstance(active, list):
+        return tuple(edit for item in active for edit in edits_in(item))
+    return active.edits if isinstance(active, Intervention) else (active,)
 
 
 def head_pairs(heads: Iterable[Iterable[int]]) -> Heads:

@@ -55,6 +55,11 @@ class Replace(Edit):
     kind: ClassVar[str] = "replace"
     source: Reference
 
+    @property
+    def by_column(self) -> bool:
+        """Whether each column has its own."""
+        return self.source.values.shape[2] > 1
+
     def write(self, sheet: Sheet, row: int) -> None:
         """Into the sheet of one layer; resampled positions count from the row's first valid token."""
         heads = self.heads_of(sheet)

@@ -46,6 +46,11 @@ class Patch(Edit):
         """Whether each batch row has its own."""
         return len(self.values) > 1
 
+    @property
+    def by_column(self) -> bool:
+        """Whether each column has its own."""
+        return self.values.shape[2] > 1
+
     def write(self, sheet: Sheet, row: int) -> None:
         """Into the sheet of one layer."""
         if len(self.values) not in (1, sheet.mask.batch):

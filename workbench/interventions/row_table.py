@@ -36,7 +36,8 @@ class RowTable:
             raise BadInput(f"row {column} of batch row {row} is on padding")
         if columns and max(columns) > column:
             raise BadInput(f"row {column} cannot see key {max(columns)}, which comes later")
-        keys = self.sheet.classes.keys(row, columns)
+        self.sheet.classes.check(row, columns)
+        keys = tuple(c - mask.kv_offset for c in columns if c >= mask.kv_offset)
         kept = weights[len(columns) - len(keys) :]  # columns are sorted: a sliding cache has dropped the first ones
         for at, held, *_ in self.entries[row]:
             if at == query and (twice := sorted(set(held) & set(heads))):

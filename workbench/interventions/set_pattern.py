@@ -72,6 +72,11 @@ class SetPattern(Edit):
         """Whether each batch row has its own."""
         return max(len(self.rows), len(self.keys), len(self.weights)) > 1
 
+    @property
+    def by_column(self) -> bool:
+        """Rows are queries."""
+        return True
+
     def write(self, sheet: Sheet, row: int) -> None:
         """Into the sheet of one layer."""
         batch, heads = sheet.mask.batch, self.heads_of(sheet)

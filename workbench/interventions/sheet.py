@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from workbench_kernels import HeadEdits
 
 from workbench.errors import BadInput, EditConflict
 from workbench.interventions.class_table import ClassTable
+from workbench.interventions.edit import Rule
+from workbench.interventions.memory import Memory
 from workbench.interventions.row_table import RowTable
 from workbench.masks import CompactMask
 from workbench.positions import lengths
@@ -19,7 +21,7 @@ from workbench.positions import lengths
 class Sheet:
     """rows: one if all batch rows are edited alike. Raises EditConflict, naming the head, where edits cannot both hold."""
 
-    def __init__(self, model: Any, layer: int, rows: int, mask: CompactMask) -> None:
+    def __init__(self, model: Any, layer: int, rows: int, mask: CompactMask, memory: Memory) -> None:
         self.model, self.layer, self.rows, self.mask, self.heads = model, layer, rows, mask, int(model.n_heads)
         self.columns = torch.arange(mask.queries, device=mask.device) + mask.q_offset
         first, end = lengths(mask)
@@ -29,7 +31,7 @@ class Sheet:
         self._uniform, self._replace = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
         self._values: list[tuple[int, list[int], Tensor]] = []
         self._sinks: set[int] = set()
-        self._device = device
+        self._device, self._found = device, memory.found
         self.classes, self.patterns = ClassTable(self), RowTable(self)
 
     def name(self, head: int) -> str:
@@ -65,14 +67,18 @@ class Sheet:
         """Of the first valid token of a row."""
         return self.first[row if self.rows > 1 else 0]
 
+    def found(self, row: int, head: int, rule: Rule) -> tuple[int, ...]:
+        """Columns of the keys that a rule found in a head."""
+        return tuple(self._found[self.layer, head, rule][row].nonzero().flatten().tolist())
+
     def _once(self, target: Tensor, row: int, heads: list[int], value: Any, what: str) -> None:
         for head in heads:
             if target[row, head] != 0:
                 raise EditConflict(f"{self.name(head)}: two {what} edits of one head")
             target[row, head] = value
 
-    def finish(self, queries: Bool[Tensor, "#b q"] | None) -> HeadEdits:
-        """What the kernels take. queries: where the edits hold; None means everywhere."""
+    def finish(self) -> HeadEdits:
+        """What the kernels take, of the whole text's keys; `queries` are the caller's."""
         device = self._device
         return HeadEdits(
             gain=self._gain.to(device) if bool((self._gain != 1).any()) else None,
@@ -81,7 +87,6 @@ class Sheet:
             sink=min(self._sinks, default=4),
             replace=self._replace.to(device) if self._values else None,
             replacement=self._replacement() if self._values else None,
-            queries=queries,
             rows=self.patterns.finish(device),
             **self.classes.finish(device),
         )

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from jaxtyping import Int
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from workbench.interventions.edit import edits_in
+from workbench.interventions.memory import joint, recall, remember
+
 
 def can_roll_back(model: Any) -> bool:
-    """Whether a cache can be cut at any position: no sliding windows, no recurrent layers."""
+    """Whether a cache can be cut at any position and gives what a text of that length gives.
+
+    No sliding windows, no recurrent layers, and no edit that finds its keys: it would have found them in another text.
+    """
+    if any(edit.rule is not None for item in model.edits for edit in edits_in(item)):
+        return False
     windowed = getattr(model.config, "sliding_window", None) and getattr(model.config, "use_sliding_window", True)
     return _kinds(model) == {"full_attention"} and not windowed and len(model.seam.layers) == model.n_layers
 
@@ -37,7 +46,15 @@ def copy_cache(model: Any, cache: Any, length: int) -> Any:
     out = DynamicCache(config=model.config)
     for i, layer in enumerate(cache.layers):
         out.update(layer.keys[:, :, :length], layer.values[:, :, :length], i)
+    remember(out, recall(cache, length).cut(length))
     return out
+
+
+def keep_rows(cache: Any, index: Int[Tensor, " rows"]) -> None:
+    """Go on with some rows of the batch, or with rows in another order."""
+    memory = recall(cache, cache.get_seq_length())
+    cache.reorder_cache(index)
+    remember(cache, memory.of_rows(index))
 
 
 class _Roomy(DynamicLayer):
@@ -73,6 +90,7 @@ def merge_caches(model: Any, caches: Sequence[Any], lengths: Sequence[int], room
     The given caches are emptied layer by layer, so that nothing but one layer exists twice.
     """
     out, width = DynamicCache(config=model.config), max(lengths)
+    memory = joint([recall(c, c.get_seq_length()) for c in caches], lengths)
     for i in range(len(caches[0].layers)):
         both = []
         for name in ("keys", "values"):
@@ -84,6 +102,7 @@ def merge_caches(model: Any, caches: Sequence[Any], lengths: Sequence[int], room
         for cache in caches:
             cache.layers[i].keys = cache.layers[i].values = None
         out.layers[i : i + 1] = [_Roomy(both[0], both[1], width)]
+    remember(out, memory)
     return out
 
 

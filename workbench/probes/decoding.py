@@ -12,7 +12,7 @@ from torch import Tensor
 from workbench_kernels import Reductions, Statistics
 
 from workbench.masks import CompactMask
-from workbench.probes.caches import can_pad, merge_caches
+from workbench.probes.caches import can_pad, keep_rows, merge_caches
 from workbench.tasks.needle import Sample
 
 MOST_STEPS = 50
@@ -162,6 +162,6 @@ class _Batch:
         self.live, self.starts = [self.live[i] for i in stay], [self.starts[i] for i in stay]
         self.pads, self.spans = self.pads[index], self.spans[index]
         if self.live:
-            self.cache.reorder_cache(index)
+            keep_rows(self.cache, index)
             self.mask = None if self.mask is None else self.mask[index]
         return new[index]

@@ -1,0 +1,53 @@
+"""Received attention in the middle of a forward, for edits that look for their keys before they can be written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from workbench_kernels import AttentionSpec, HeadEdits, Reductions
+from workbench_kernels.cutting import select_heads
+from workbench_kernels.statistics import statistics
+
+Look = Callable[[list[int], Sequence[HeadEdits], Bool[Tensor, "b k"]], Float[Tensor, "b heads k"]]
+"""(heads, edits that are already known, columns of the text) → attention that each key receives in these heads, the mean
+over the queries of the text that see it."""
+
+
+@torch.no_grad()
+def from_scores(q: Float[Tensor, "b h q d"], k: Float[Tensor, "b g k d"], spec: AttentionSpec) -> Look:
+    """By the kernels, a sweep over these heads alone."""
+
+    def look(heads: list[int], edits: Sequence[HeadEdits], text: Tensor) -> Tensor:
+        index = torch.tensor(heads, device=q.device)
+        rows = slice(
+            0, int(text.any(0).nonzero()[-1]) + 1 + spec.kv_offset - spec.q_offset
+        )  # later ones see nothing new
+        sinks = None if spec.sink_logits is None else spec.sink_logits[index]
+        padding = spec.padding if bool(text.all()) else text
+        part = replace(spec, padding=padding, first=spec.first_valid(len(q), q.device), sink_logits=sinks)
+        some_q, some_k = q[:, index, rows], k[:, index // (q.shape[1] // k.shape[1])]
+        cut, want = [select_heads(e, heads) for e in edits], Reductions(received=True)
+        received = statistics(some_q, some_k, part, cut, want).received
+        assert received is not None
+        return received
+
+    return look
+
+
+def from_pattern(
+    p: Float[Tensor, "b h q k"], spec: AttentionSpec, edit: Callable[[Tensor, Sequence[HeadEdits]], Tensor]
+) -> Look:
+    """From a whole pattern that is at hand. edit: applies edits to it."""
+
+    def look(heads: list[int], edits: Sequence[HeadEdits], text: Tensor) -> Tensor:
+        edited, (b, _, n, m) = edit(p, edits)[:, heads], p.shape
+        own = torch.arange(n, device=p.device) + spec.q_offset - spec.kv_offset
+        valid = text[:, own][:, None, :, None]
+        seen = spec.visible(torch.arange(n, device=p.device)[None], slice(0, m), b) & text[:, None, None] & valid
+        return (edited.float() * seen).sum(2) / seen.sum(2).clamp_min(1)
+
+    return look
