@@ -110,45 +110,6 @@ def edit_weights(
     return p
 
 
-def plain_block(
-    q: Float[Tensor, "b h q d"],
-    k: Float[Tensor, "b g k d"],
-    spec: AttentionSpec,
-    queries: Int[Tensor, "1 q"],
-    keys: slice,
-) -> tuple[Float[Tensor, "b h q k"], Float[Tensor, "b h q"], Float[Tensor, "b h q"]]:
-    """Unedited weights before they are normalised, what normalises them, and the log-sum-exp; works in place.
-
-    Of a causal block only the last columns need a mask.
-    """
-    b, h, n, d = q.shape
-    g, m = k.shape[1:3]
-    s = torch.matmul((q * spec.scale).reshape(b, g, h // g * n, d), k.mT).reshape(b, h, n, m)
-    if spec.softcap is not None:
-        s.div_(spec.softcap).tanh_().mul_(spec.softcap)
-    if spec.padding is None and spec.allowed is None and m:
-        _mask_tail(s, int(queries[0, 0]) + spec.q_offset - spec.kv_offset - keys.start)
-    else:
-        s.masked_fill_(~spec.visible(queries, keys, b), float("-inf"))
-    most = s.amax(-1) if m else s.new_full((b, h, n), float("-inf"))
-    sinks = None if spec.sink_logits is None else spec.sink_logits.to(s.dtype)[None, :, None].expand_as(most)
-    most = most if sinks is None else torch.maximum(most, sinks)
-    base = most.masked_fill(most == float("-inf"), 0.0)
-    w = s.sub_(base[..., None]).exp_()
-    total = w.sum(-1)
-    total = total if sinks is None else total + (sinks - base).exp()
-    return w, total.clamp_min(torch.finfo(total.dtype).tiny), total.log() + base
-
-
-def _mask_tail(s: Float[Tensor, "b h q k"], own: int) -> None:
-    """Hide later keys in place; `own` is the column of the first query's own key."""
-    n, m = s.shape[-2:]
-    first = max(0, min(own + 1, m))
-    i = torch.arange(n, device=s.device)[:, None] + own
-    j = torch.arange(first, m, device=s.device)[None]
-    s[..., first:].masked_fill_(j > i, float("-inf"))
-
-
 def finish(z: Float[Tensor, "b h q d"], edits: HeadEdits | None) -> Float[Tensor, "b h q d"]:
     """Output gain, then output replacement, in the queries that the edits hold in."""
     if edits is None:
