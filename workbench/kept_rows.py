@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from torch import Tensor
 from workbench_kernels import AttentionSpec, HeadEdits, Reductions, Statistics
-from workbench_kernels import attend as attend_all
+
+from workbench import backends
 
 
 def suffice(rows: slice, edits: Sequence[HeadEdits], want: Reductions | None) -> bool:
@@ -29,6 +30,7 @@ def _by_row(replacement: Tensor | None) -> bool:
 
 
 def attend(
+    backend: str,
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -41,7 +43,7 @@ def attend(
     part = replace(spec, q_offset=spec.q_offset + rows.start)
     if want is not None and want.rows is not None:
         want = replace(want, rows=want.rows - rows.start)
-    some, stats = attend_all(q[:, :, rows], k, v, part, edits[0] if edits else None, want)
+    some, stats = backends.attend(backend, q[:, :, rows], k, v, part, list(edits), want)
     z = q.new_zeros(*q.shape[:3], some.shape[-1])
     z[:, :, rows] = some
     return z, stats

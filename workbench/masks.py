@@ -41,8 +41,8 @@ class CompactMask:
         size = self.batch * heads * self.queries * self.keys * 4 * 3  # scores, softmax and pattern in float32
         if size > memory:
             raise TooLarge(
-                f"a hook on hook_pattern or hook_attn_scores needs the whole pattern: {size / 2**30:.1f} GiB for "
-                f"{self.queries} tokens; limit {memory / 2**30:.1f} GiB, raise it with memory="
+                "backend=hooks and hooks on hook_pattern or hook_attn_scores need the whole pattern: "
+                f"{size / 2**30:.1f} GiB for {self.queries} tokens; limit {memory / 2**30:.1f} GiB, raise model.memory"
             )
         rows = torch.arange(self.queries, device=self.device)[None]
         seen = self.spec(1.0).visible(rows, slice(0, self.keys), self.batch).expand(self.batch, 1, -1, -1)

@@ -16,10 +16,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from workbench_kernels import Reductions, Statistics
 
-from workbench import images
+from workbench import backends, images
 from workbench.errors import BadInput, ModelError, Unsupported
 from workbench.masks import CompactMask
-from workbench.plan import Plan
+from workbench.plan import MEMORY, Plan
 from workbench.reference_models import catalogue
 from workbench.seam import Seam
 from workbench.sources import locate
@@ -39,12 +39,14 @@ class Forward:
 class Model:
     """A TransformerBridge whose attention runs through the seam."""
 
-    def __init__(self, bridge: Any, name: str, label: str = "") -> None:
+    def __init__(self, bridge: Any, name: str, label: str = "", backend: str = "auto") -> None:
         self.bridge, self.name, self.label = bridge, name, label or name
         self.tokenizer = bridge.tokenizer
         self.seam = Seam(bridge)
         self.edits: list[Any] = []  # active interventions, outermost first
         self.observers: list[Any] = []  # active collectors of `observing`
+        self.backend = backend
+        self.memory = MEMORY  # bytes that a whole pattern may take, where one is needed
         config = bridge.original_model.config
         self.config = getattr(config, "text_config", config)
         self.n_layers, self.n_heads = int(bridge.cfg.n_layers), int(bridge.cfg.n_heads)
@@ -57,6 +59,18 @@ class Model:
         """Its name, size and what it is."""
         size = f"{self.n_layers} layers × {self.n_heads} heads, {self.n_kv_heads} kv heads, context {self.context:,}"
         return f"Model({self.name}: {size}; {self.label})"
+
+    @property
+    def backend(self) -> str:
+        """Which code computes attention: auto, chunked, triton, reference or hooks (see `workbench.backends`).
+
+        Can be set. One that cannot do a request raises Unsupported, with the reason, when the request is made.
+        """
+        return self._backend
+
+    @backend.setter
+    def backend(self, name: str) -> None:
+        self._backend = backends.checked(name)
 
     @property
     def device(self) -> torch.device:
@@ -107,7 +121,10 @@ class Model:
         active, memory = [*self.edits, *([edits] if edits is not None else [])], recall(cache, past)
         compiled = compile_edits(self, active, tokens.shape[0], phase, memory, past)
         lone = keep is not None and self.seam.nobody_looks_behind_the_last_attention()
-        plan = Plan(edits=compiled, reductions=reductions, kept=keep if lone else None, observers=tuple(self.observers))
+        plan = Plan(
+            compiled, reductions, memory=self.memory, kept=keep if lone else None, observers=tuple(self.observers),
+            backend=self.backend,
+        )  # fmt: skip
         extra["use_cache"] = use_cache or cache is not None
         if cache is not None:
             extra[self._cache_name] = cache
@@ -147,7 +164,7 @@ class Model:
         extra = images.checked(self, inputs, tokens, 0)
         if attention_mask is not None:
             extra["attention_mask"] = attention_mask.long()
-        with self.seam.on(Plan()):
+        with self.seam.on(Plan(memory=self.memory, backend=self.backend)):
             return self.bridge(tokens, stop_at_layer=layer, **extra)
 
     @torch.no_grad()
@@ -229,23 +246,27 @@ def load(
     dtype: str | torch.dtype = "float32",
     device: str | None = None,
     trust_remote_code: bool = False,
+    backend: str | None = None,
 ) -> Model:
     """A model by bundled name, local folder, hub id, or a live TransformerBridge.
 
-    Raises ModelError, in one line with the remedy, for what cannot be loaded.
+    backend: what computes attention, "auto" if not given (see `Model.backend`). Raises ModelError, in one line with the
+    remedy, for what cannot be loaded.
     """
     if isinstance(source, Model):
+        source.backend = backend or source.backend
         return source
+    backend = backends.checked(backend or "auto")
     if not isinstance(source, str | Path):
         if not hasattr(source, "blocks") or not hasattr(source, "hook_dict"):
             raise ModelError(f"{type(source).__name__} is no model: give a name, a folder or a TransformerBridge")
-        return Model(source, getattr(source.cfg, "model_name", "bridge"))
+        return Model(source, getattr(source.cfg, "model_name", "bridge"), backend=backend)
     if isinstance(dtype, str):
         if dtype not in DTYPES:
             raise ModelError(f"dtype={dtype} is not known: use one of {', '.join(DTYPES)}")
         dtype = DTYPES[dtype]
     found = locate(str(source), trust_remote_code)
-    return Model(_boot(found.place, dtype, device, trust_remote_code), found.name, found.label)
+    return Model(_boot(found.place, dtype, device, trust_remote_code), found.name, found.label, backend)
 
 
 def _boot(place: str, dtype: torch.dtype, device: str | None, trust_remote_code: bool) -> Any:

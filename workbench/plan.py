@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from workbench.interventions.compiling import Compiled
 
 
+MEMORY = 4 << 30
+"""Bytes that the whole patterns of one layer may take."""
+
+
 @dataclass
 class Plan:
     """What one forward is asked: edits and reductions per layer; what it found."""
@@ -22,9 +26,10 @@ class Plan:
     edits: Compiled | None = None
     reductions: Callable[[int, CompactMask], Reductions | None] | None = None
     found: dict[int, list[Statistics]] = field(default_factory=dict)
-    memory: int = 4 << 30
+    memory: int = MEMORY
     kept: slice | None = None  # rows of the query axis whose logits are wanted; None: all
     observers: tuple[Any, ...] = ()  # collectors of `observing`
+    backend: str = "auto"  # see workbench.backends
 
     def edits_of(self, layer: int, mask: CompactMask, look: Look) -> list[HeadEdits]:
         """The edits of a layer, one list entry per set of query rows. look: for those that must find their keys first."""

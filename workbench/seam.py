@@ -25,10 +25,10 @@ from transformer_lens.model_bridge.generalized_components.position_embeddings_at
     PositionEmbeddingsAttentionBridge,
 )
 from transformers import AttentionInterface, AttentionMaskInterface
-from workbench_kernels import AttentionSpec, HeadEdits, Reductions, Statistics, attend
-from workbench_kernels.statistics import statistics
+from workbench_kernels import AttentionSpec, HeadEdits, Reductions, Statistics
 
-from workbench import kept_rows
+from workbench import backends, kept_rows
+from workbench.by_hooks import hooked
 from workbench.eager import eager_edits
 from workbench.errors import Unsupported
 from workbench.looking import from_scores
@@ -38,15 +38,6 @@ from workbench.plan import Plan
 NAME = "workbench"
 FIRED = {"hook_in", "hook_out", "hook_hidden_states", "hook_rot_q", "hook_rot_k"}
 """Hook points of an attention bridge that the delegate fires itself; those of q, k, v, o fire by delegation."""
-
-
-def _statistics(
-    q: Tensor, k: Tensor, z: Tensor, spec: AttentionSpec, edits: list[HeadEdits], want: Reductions
-) -> Statistics:
-    """A further request on the same call."""
-    found = statistics(q, k, spec, edits, want)
-    found.norms = z.detach().float().norm(dim=-1) if want.norms else None
-    return found
 
 
 def _attention(
@@ -107,14 +98,15 @@ class Seam:
         asked = [(o, *request) for o in plan.observers for request in o.requests(mask)]
         if want is None and asked:  # the first request rides on the forward itself
             observer, first, probes = asked.pop(0)
-            z, stats = attend(q, k, v, spec, edits, first)
+            z, stats = backends.attend(plan.backend, q, k, v, spec, edits, first)
             observer.read(layer, probes, stats, mask)
         else:
             z, stats = self._attend(layer, q, k, v, spec, edits, want, plan)
             if want is not None:
                 plan.found.setdefault(layer, []).append(stats)
         for observer, request, probes in asked:
-            observer.read(layer, probes, _statistics(q, k, z, spec, edits, request), mask)
+            stats = backends.statistics(plan.backend, q, k, z, spec, edits, request)
+            observer.read(layer, probes, stats, mask)
         return z
 
     def _attend(
@@ -123,8 +115,8 @@ class Seam:
     ) -> tuple[Tensor, Statistics]:  # fmt: skip
         rows = plan.kept if layer == self.last and not plan.observers else None
         if rows is not None and kept_rows.suffice(rows, edits, want):
-            return kept_rows.attend(q, k, v, spec, edits, want, rows)
-        return attend(q, k, v, spec, edits, want)
+            return kept_rows.attend(plan.backend, q, k, v, spec, edits, want, rows)
+        return backends.attend(plan.backend, q, k, v, spec, edits, want)
 
     def nobody_looks_behind_the_last_attention(self) -> bool:
         """Whether no hook would see rows of the last block's output; those that nobody wants need no attention."""
@@ -229,7 +221,7 @@ def _install(seam: Seam, layer: int, attention: Any) -> None:
     original = getattr(attention, name)
 
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _needs_eager(self):
+        if _needs_eager(self) or (seam.plan is not None and seam.plan.backend == "hooks"):
             with _eagerly(seam, layer, self, kwargs):
                 return original(*args, **kwargs)
         if joint:
@@ -246,13 +238,22 @@ def _eagerly(seam: Seam, layer: int, attention: Any, kwargs: dict[str, Any]) -> 
     mask, plan = kwargs.get("attention_mask"), seam.plan or Plan()
     if not isinstance(mask, CompactMask):
         raise Unsupported(f"{type(attention).__name__} got a {type(mask).__name__} for a mask")
+    if plan.backend not in ("auto", "hooks"):
+        raise Unsupported(
+            f"layer {layer}: backend={plan.backend} has no pattern to show to a hook: use auto or hooks, or remove the hook"
+        )
+    heads = int(attention.config.n_heads)
+    dtype = next(attention.original_component.parameters()).dtype
+    if plan.backend == "hooks":
+        kwargs["attention_mask"] = mask.dense(dtype, heads, plan.memory)
+        with hooked(plan, layer, attention, mask):
+            yield
+        return
     asked = any(o.requests(mask) for o in plan.observers)
     if asked or (plan.reductions is not None and plan.reductions(layer, mask) is not None):
         raise Unsupported(
             f"layer {layer}: statistics and hooks on the pattern cannot be had in one forward; remove the hook"
         )
-    heads = int(attention.config.n_heads)
-    dtype = next(attention.original_component.parameters()).dtype
     kwargs["attention_mask"] = mask.dense(dtype, heads, plan.memory)
     if plan.edits is None:
         yield

@@ -80,6 +80,15 @@ def _set(p):
     return new * (p > 0)  # what a sliding window hides stays hidden
 
 
+def _both(p):
+    """A bias of 6 to 8 and a gain on 8 to 10: key 8 has both."""
+    new = p.clone()
+    new[:, 6:9] *= torch.tensor(-1.5).exp()
+    new /= new.sum(-1, keepdim=True)
+    new[:, 8:11] *= 3
+    return new / new.sum(-1, keepdim=True)
+
+
 EDITS = {
     "calibrate": (lambda h: wb.calibrate(h, keys=SINKS), lambda p: _calibrated(p, others(0, *SINKS))),
     "calibrate all": (lambda h: wb.calibrate(h, keys=SINKS, receivers="all"), lambda p: _calibrated(p, others(*SINKS))),
@@ -93,6 +102,8 @@ EDITS = {
     "set_pattern": (lambda h: wb.set_pattern(h, (9, -1), (5, 2), [[0.75, 0.25], [0.1, 0.5]]), _set),
     "set_pattern + amplify": (lambda h: wb.amplify(h, SPAN, 3) + wb.set_pattern(h, (9, -1), (5, 2), [[.75, .25], [.1, .5]]),
                               lambda p: torch.where((_set(p) != p).any(-1, keepdim=True), _set(p), _amplified(p))),
+    "bias + amplify": (lambda h: wb.bias(h, range(6, 9), -1.5) + wb.amplify(h, range(8, 11), 3), _both),
+    "amplify + bias": (lambda h: wb.amplify(h, range(8, 11), 3) + wb.bias(h, range(6, 9), -1.5), _both),
     "pai": (lambda h: wb.pai(h, SPAN, 0.4), None),
     "patch": (lambda h: wb.patch(h, patched()), None),
     "route": (lambda h: wb.route(h, 0.3), None),
@@ -304,6 +315,9 @@ CONFLICTS = {
     "two rules": lambda: wb.amplify(HEAD, (1, 2), 2) + wb.suppress(HEAD, (3,)),
     "two patterns": lambda: wb.set_pattern(HEAD, (5,), (1,), [1.0]) + wb.set_pattern(HEAD, (5,), (2,), [1.0]),
     "two outputs": lambda: wb.patch(HEAD, torch.zeros(4)) + wb.patch(HEAD, torch.ones(4)),
+    "suppress, parted": lambda: wb.bias(HEAD, (1, 2), 2) + wb.suppress(HEAD, (2, 3), above=0.5),
+    "a rule, whatever it finds": lambda: wb.calibrate(HEAD, absolute=1) + wb.suppress(HEAD, (3,)),
+    "two biases": lambda: wb.bias(HEAD, (1, 2), 2) + wb.bias(HEAD, (2, 3), 2),
     "five classes": lambda: sum((wb.bias(HEAD, (k,), 1) for k in range(5)), Intervention()),
 }
 

@@ -153,10 +153,13 @@ def _backends() -> Iterator[Finding]:
     import torch
     import workbench_kernels as kernels
 
+    from workbench import backends
+
     draw = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, heads, 64, 16, generator=draw) for heads in (4, 2, 2))
     spec = kernels.AttentionSpec(scale=0.25)
     truth = kernels.attend(q, k, v, spec, backend="reference")[0].double()
+    yield Finding("attention", "auto", "ok", backends.explanation())
     for name in sorted(kernels.BACKENDS):
         if name == "triton":  # for GPUs; it cannot run compiled without one
             there = importlib.util.find_spec("triton") is not None

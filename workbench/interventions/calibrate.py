@@ -93,12 +93,11 @@ class Calibrate(Edit):
             return self._enter(sheet, row, self.heads_of(sheet), sinks, exempt)
         for head in self.heads_of(sheet):
             sinks = tuple(k for k in sheet.found(row, head, SinkRule(self.a, self.absolute)) if k not in exempt)
-            if sinks:
-                self._enter(sheet, row, [head], sinks, exempt)
+            self._enter(sheet, row, [head], sinks, exempt)
 
     def _enter(self, sheet: Sheet, row: int, heads: list[int], sinks: tuple[int, ...], exempt: tuple[int, ...]) -> None:
         sheet.classes.add(row, heads, sinks, gain=self.beta, freed=OTHERS)
-        if self.receivers == "others":
+        if self.receivers == "others" and sinks:
             sheet.classes.spare(row, heads, exempt)
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,21 +38,30 @@ class ClassTable:
     def __init__(self, sheet: Sheet) -> None:
         self.sheet = sheet
         self.held: dict[tuple[int, int], list[KeyClass]] = {}
+        self.freed: dict[tuple[int, int], int] = {}
         self.spared: dict[tuple[int, int], set[int]] = {}
         self.checked: set[tuple[int, tuple[int, ...]]] = set()
 
     def add(self, row: int, heads: list[int], columns: tuple[int, ...], **what: Any) -> None:
-        """One class of keys, given by their columns. Raises BadInput for padding, EditConflict for a second meaning."""
+        """One class of keys, given by their columns. Raises BadInput for padding, EditConflict for a second meaning.
+
+        Scores and weights of the same keys can be edited both: such keys become a class of their own.
+        """
         self.check(row, columns)
-        new = KeyClass(columns, **what)
         for head in heads:
-            others = self.held.setdefault((row, head), [])
-            for other in others:
+            new, kept = KeyClass(columns, **what), []
+            if new.freed is not None and self.freed.setdefault((row, head), new.freed) != new.freed:
+                raise EditConflict(f"{self.sheet.name(head)}: two edits of keys with different rules for the mass")
+            for other in self.held.get((row, head), []):
                 if set(other.keys) & set(new.keys):
-                    raise EditConflict(f"{self.sheet.name(head)}: two edits of the same keys")
-                if other.freed is not None and new.freed is not None and other.freed != new.freed:
-                    raise EditConflict(f"{self.sheet.name(head)}: two edits of keys with different rules for the mass")
-            others.append(new)
+                    both = _both(other, new)
+                    if both is None:
+                        raise EditConflict(f"{self.sheet.name(head)}: two edits of the same keys")
+                    kept.append(both)
+                    other, new = _without(other, both.keys), _without(new, both.keys)
+                kept.append(other)
+            if kept := [c for c in (*kept, new) if c.keys]:
+                self.held[row, head] = kept
 
     def spare(self, row: int, heads: list[int], columns: Iterable[int]) -> None:
         """Keys that are not edited and receive nothing either."""
@@ -120,3 +129,20 @@ class ClassTable:
             for i, keys in enumerate(held):
                 out[row, head if heads > 1 else 0, list(keys)] = i + 1
         return out
+
+
+def _both(a: KeyClass, b: KeyClass) -> KeyClass | None:
+    """The keys that two classes share, edited by both; None where they would edit the same thing.
+
+    A class that waits for a mass cannot be parted: its mass would no longer be that of all its keys.
+    """
+    scores, weights = (a, b) if a.freed is None else (b, a)
+    if scores.freed is not None or weights.freed is None or weights.least or weights.bias or weights.boost:
+        return None
+    shared = tuple(k for k in a.keys if k in set(b.keys))
+    return replace(weights, keys=shared, bias=scores.bias, boost=scores.boost)
+
+
+def _without(held: KeyClass, keys: Iterable[int]) -> KeyClass:
+    away = set(keys)
+    return replace(held, keys=tuple(k for k in held.keys if k not in away))

@@ -1,0 +1,89 @@
+"""Which code computes attention: what can be asked for, what "auto" picks, and why.
+
+chunked: any device, torch alone. triton: GPUs. reference: the float64 truth, slow on purpose. hooks: TransformerLens'
+own eager attention with edits and statistics as hooks on whole patterns, in code of its own: for checking.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import torch
+from torch import Tensor
+from workbench_kernels import AttentionSpec, HeadEdits, Reductions, Statistics
+from workbench_kernels import attend as attend_by
+from workbench_kernels.statistics import statistics as chunked_statistics
+from workbench_kernels.triton_support import why_not
+
+from workbench.errors import BadInput, Unsupported, did_you_mean
+
+NAMES = ("auto", "chunked", "triton", "reference", "hooks")
+
+
+def checked(name: str) -> str:
+    """The name, if there is such a backend. Raises BadInput."""
+    if name not in NAMES:
+        raise BadInput(f"backend={name} is not known: use one of {', '.join(NAMES)}.{did_you_mean(str(name), NAMES)}")
+    return name
+
+
+def no_triton(device: torch.device) -> str | None:
+    """Why nothing on a device can go to Triton; None where it can."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed (pip install triton)"
+    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"it needs a GPU, and the model is on {device.type}"
+    return None
+
+
+def pick(name: str, q: Tensor, spec: AttentionSpec, edits: list[HeadEdits], want: Reductions | None, grad: bool) -> str:
+    """The backend of one attention call. Raises Unsupported, with the reason, where the one asked for cannot do it.
+
+    grad: whether a backward pass may follow.
+    """
+    if name not in ("auto", "triton"):
+        if name == "reference" and q.device.type != "cpu":
+            raise Unsupported("backend=reference is for the processor: move the model there, or use hooks")
+        return name
+    reason = no_triton(q.device) or why_not(spec, edits, want) or ("gradients" if grad else None)
+    if reason is None and (name == "triton" or q.device.type == "cuda"):
+        return "triton"
+    if name == "triton":
+        raise Unsupported(f"backend=triton cannot do this: {reason}; use auto or chunked")
+    return "chunked"
+
+
+def attend(
+    name: str, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: list[HeadEdits], want: Reductions | None
+) -> tuple[Tensor, Statistics]:
+    """Output in the type of q, and statistics, by the backend that is picked."""
+    grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    z, found = attend_by(q, k, v, spec, edits, want, pick(name, q, spec, edits, want, grad))
+    return z.to(q.dtype), found
+
+
+def statistics(
+    name: str, q: Tensor, k: Tensor, z: Tensor, spec: AttentionSpec, edits: list[HeadEdits], want: Reductions
+) -> Statistics:
+    """A further request on a call whose output z is there."""
+    with torch.no_grad():
+        picked = pick(name, q, spec, edits, want, False)
+        if picked == "chunked":
+            found = chunked_statistics(q, k, spec, edits, want)
+        else:
+            found = attend_by(q, k, k, spec, edits, want, picked)[1]
+        found.norms = z.detach().float().norm(dim=-1) if want.norms else None
+    return found
+
+
+def explanation() -> str:
+    """What "auto" picks on this machine, and why."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    reason = no_triton(device) if device.type == "cuda" else "no GPU that torch can use"
+    if reason is not None:
+        return f"picks chunked for everything: {reason}"
+    return (
+        "on a GPU: triton where it can do the request, chunked for gradients, uniform heads, replaced rows, distance "
+        "profiles, offsets, top keys of every row, and mask functions that Triton does not know; on the processor: chunked"
+    )

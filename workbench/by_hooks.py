@@ -1,0 +1,98 @@
+"""`backend="hooks"`: one layer's eager forward with its edits and statistics as hooks on scores, pattern and output."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from workbench_kernels import HeadEdits, Reductions, Statistics, reference
+
+from workbench import dense
+from workbench.looking import from_pattern
+from workbench.masks import CompactMask
+from workbench.plan import Plan
+
+
+@contextlib.contextmanager
+def hooked(plan: Plan, layer: int, attention: Any, mask: CompactMask) -> Iterator[None]:
+    """Torch hooks behind the user's own at hook_attn_scores, hook_pattern and before hook_z's projection."""
+    run = _Layer(plan, layer, attention, mask)
+    handles = [
+        attention.hook_attn_scores.register_forward_hook(run.on_scores),
+        attention.hook_pattern.register_forward_hook(run.on_pattern),
+        attention.o.register_forward_pre_hook(run.on_z),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Layer:
+    """The hooks of one layer in one forward."""
+
+    def __init__(self, plan: Plan, layer: int, attention: Any, mask: CompactMask) -> None:
+        self.plan, self.layer, self.mask, self.heads = plan, layer, mask, int(attention.config.n_heads)
+        self.spec = mask.spec(1.0, sinks=getattr(attention.original_component, "sinks", None))
+        rows = torch.arange(mask.queries, device=mask.device)[None]
+        self.seen = self.spec.visible(rows, slice(0, mask.keys), mask.batch).expand(mask.batch, 1, -1, -1)
+        self.edits: list[HeadEdits] = []
+        self.pattern = self.lse = torch.empty(0)
+
+    def on_scores(self, _: Any, __: Any, s: Tensor) -> Tensor:
+        """Scores are edited, and their log-sum-exp is known."""
+        new = s.double()
+        for edit in [] if self.plan.edits is None else self.plan.edits.known(self.layer, self.mask):
+            new = dense.edit_scores(new, self.seen, edit, self.spec)
+        self.lse = new.masked_fill(~self.seen, float("-inf")).logsumexp(-1)
+        if self.spec.sink_logits is not None:
+            self.lse = torch.logaddexp(self.lse, self.spec.sink_logits.double()[None, :, None].expand_as(self.lse))
+        return new.to(s.dtype).clamp_min(torch.finfo(s.dtype).min)
+
+    def on_pattern(self, _: Any, __: Any, p: Tensor) -> Tensor:
+        """The pattern is edited, and kept for statistics."""
+        self.edits = self.plan.edits_of(self.layer, self.mask, from_pattern(p.double(), self.spec, self._edited))
+        new = self._edited(p.double(), self.edits)
+        self.pattern = new.detach() * self.seen
+        return new.to(p.dtype)
+
+    def _edited(self, p: Tensor, edits: Sequence[HeadEdits]) -> Tensor:
+        for edit in edits:
+            p = dense.edit_pattern(p, self.seen, edit, self.spec)
+        return p
+
+    def on_z(self, _: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The heads' outputs are edited; all that was asked is known."""
+        z = (args[0].unflatten(-1, (self.heads, -1)) if args[0].dim() == 3 else args[0]).transpose(1, 2)
+        for edit in self.edits:
+            z = dense.edit_output(z, edit)
+        with torch.no_grad():
+            self._answer(z.detach())
+        return (z.transpose(1, 2).reshape(args[0].shape), *args[1:])
+
+    def _answer(self, z: Tensor) -> None:
+        plan, layer = self.plan, self.layer
+        want = plan.reductions(layer, self.mask) if plan.reductions else None
+        if want is not None:
+            plan.found.setdefault(layer, []).append(self._statistics(want, z))
+        for observer in plan.observers:
+            for request, probes in observer.requests(self.mask):
+                observer.read(layer, probes, self._statistics(request, z), self.mask)
+
+    def _statistics(self, want: Reductions, z: Tensor) -> Statistics:
+        on_cpu = {k: x.cpu() for k in ("rows", "spans") if (x := getattr(want, k)) is not None}
+        spec = {k: x.cpu() for k in ("padding", "first", "sink_logits") if (x := getattr(self.spec, k)) is not None}
+        found = reference.statistics(
+            self.pattern.cpu(), self.lse.cpu(), replace(self.spec, **spec), replace(want, **on_cpu)
+        )
+        found.norms = z.double().norm(dim=-1) if want.norms else None
+        for field in fields(found):
+            x = getattr(found, field.name)
+            if x is not None:
+                setattr(found, field.name, x.to(z.device, torch.float32 if x.is_floating_point() else x.dtype))
+        return found
