@@ -115,8 +115,8 @@ def _second_passes(call: Call, want: Reductions) -> Statistics:
     """Statistics made from the log-sum-exp."""
     out = Statistics(lse=call.lse if want.lse else None, entropy=call.entropy)
     if want.sink_mass:
-        assert call.sinks is not None
-        out.sink_mass = (call.sinks.float()[None, :, None] - call.lse).exp()
+        sinks = call.lse.new_tensor(float("nan")) if call.sinks is None else call.sinks.float()[None, :, None]
+        out.sink_mass = (sinks - call.lse).exp()
     if want.received:
         total = torch.zeros(call.b, call.h, call.m, device=call.device)
         blocks = cdiv(call.m, call.tiles.keys)

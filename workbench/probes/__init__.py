@@ -8,9 +8,13 @@ from __future__ import annotations
 from workbench.probes.activations import key_norms, resid_norms, value_norms
 from workbench.probes.distance import distance
 from workbench.probes.entropy import entropy
+from workbench.probes.even import Even, even
+from workbench.probes.held import held
 from workbench.probes.lse import lse
 from workbench.probes.mass import mass
+from workbench.probes.massive import Massive, massive
 from workbench.probes.norms import norms
+from workbench.probes.phi import phi
 from workbench.probes.probe import Probe, TopKeys
 from workbench.probes.received import received
 from workbench.probes.sink_mass import sink_mass
@@ -18,6 +22,6 @@ from workbench.probes.thumbnail import Thumbnails, thumbnail
 from workbench.probes.top_keys import top_keys
 
 __all__ = [
-    "Probe", "Thumbnails", "TopKeys", "distance", "entropy", "key_norms", "lse", "mass", "norms", "received",
-    "resid_norms", "sink_mass", "thumbnail", "top_keys", "value_norms",
+    "Even", "Massive", "Probe", "Thumbnails", "TopKeys", "distance", "entropy", "even", "held", "key_norms", "lse",
+    "mass", "massive", "norms", "phi", "received", "resid_norms", "sink_mass", "thumbnail", "top_keys", "value_norms",
 ]  # fmt: skip

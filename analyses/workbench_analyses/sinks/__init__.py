@@ -1,0 +1,1 @@
+"""The sink scan in parts: its work and its views."""

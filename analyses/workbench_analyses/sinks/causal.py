@@ -1,0 +1,166 @@
+"""What a head loses without its sink: value zeroed, key blocked, or all but a window hidden; against other heads.
+
+The sink is that of each text: the head's strongest. Controls are heads of the same layer that do not park, edited at
+the same key. Every edited variant is a row of one batch that resumes at the layer of its head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench import bootstrap, interventions
+from workbench.heads import Head
+from workbench.models import Model
+from workbench.progress import Report
+from workbench.runs import Remember
+from workbench_analyses.attention_sinks import ScanSinks
+from workbench_analyses.sinks.found import Found, Parked
+from workbench_analyses.sinks.renumbered import windowed_outputs
+
+SINKS = (0, 1, 4)
+"""First tokens that the windows keep."""
+OPS = ("value zeroed", "key blocked", *(f"window, {s} first" for s in SINKS))
+RENUMBERED = tuple(f"window, {s} first, renumbered" for s in SINKS if s)
+"""With no first token kept, renumbering changes no distance."""
+EVERY = (*OPS, *RENUMBERED)
+LOGITS = 1 << 27
+"""Numbers of logits in one forward, at most."""
+MATTERS = {"loss": 0.05, "kl": 0.01}
+"""Nats from which a change counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """Changes by text: of the head itself, and the mean over its controls (NaN where the layer has none).
+
+    loss: next-token loss in nats, edited minus plain. kl: KL(plain ‖ edited) in nats, mean over rows. NaN in texts
+    without a sink of this head, and for windows that cannot be renumbered. controls: heads.
+    """
+
+    parked: Parked
+    controls: tuple[Head, ...]
+    loss: Float[np.ndarray, "texts ops"]
+    kl: Float[np.ndarray, "texts ops"]
+    control_loss: Float[np.ndarray, "texts ops"]
+    control_kl: Float[np.ndarray, "texts ops"]
+    says: float
+
+    def change(self, op: str, what: str) -> tuple[float, float, float]:
+        """Mean over texts and its 95 % bootstrap interval; what: loss, kl, control_loss or control_kl."""
+        each = getattr(self, what)[:, EVERY.index(op)]
+        each = each[~np.isnan(each)]
+        if not len(each):
+            return float("nan"), float("nan"), float("nan")
+        low, high = bootstrap.percentile_interval(each[:, None], None, 0.95, 1000, 0)
+        return float(each.mean()), float(low[0]), float(high[0])
+
+    def matters(self, op: str, what: str) -> bool:
+        """Whether a change is at least MATTERS, beyond doubt above zero, and larger than that of the controls."""
+        mean, low, _ = self.change(op, what)
+        control = self.change(op, f"control_{what}")[0]
+        return mean >= MATTERS[what] and low > 0 and not mean <= control
+
+    def needed(self, what: str) -> bool:
+        """Whether zeroing the value or blocking the key matters."""
+        return self.matters("value zeroed", what) or self.matters("key blocked", what)
+
+    def verdict(self, what: str) -> str:
+        """In words, from (a) and (b)."""
+        value, key = self.matters("value zeroed", what), self.matters("key blocked", what)
+        if key:
+            return "needed: its value is read" if value else "needed as a place to park"
+        return "its value is read, its key is not needed" if value else "parked, not needed"
+
+
+def check_heads(
+    config: ScanSinks, model: Model, found: Found, heads: Sequence[Parked], remember: Remember, report: Report
+) -> tuple[Check, ...]:
+    """The causal check of some heads over all texts; one text is a unit of work."""
+    parks = {p.head for p in found.parked(config.epsilon)} | {p.head for p in heads}
+    controls = [_controls(config, model, p.head, parks) for p in heads]
+    pairs = [(i, h) for i, p in enumerate(heads) for h in (p.head, *controls[i])]
+    n = len(found.texts.tokens)
+    loss, kl = np.full((n, len(pairs), len(EVERY)), np.nan), np.full((n, len(pairs), len(EVERY)), np.nan)
+    for text in range(n):
+        name = f"check-{text}"
+        arrays, _ = remember(name, lambda t=text: (_one_text(config, model, found, heads, pairs, t), {}))
+        loss[text], kl[text] = arrays["loss"], arrays["kl"]
+        report(text + 1, n)
+    return tuple(_check(found, p, controls[i], pairs, i, loss, kl) for i, p in enumerate(heads))
+
+
+def _check(
+    found: Found, parked: Parked, controls: tuple[Head, ...], pairs: list, i: int, loss: np.ndarray, kl: np.ndarray
+) -> Check:
+    own = pairs.index((i, parked.head))
+    others = [j for j, (k, _) in enumerate(pairs) if k == i and j != own]
+    means = [x[:, others].mean(1) if others else np.full_like(x[:, 0], np.nan) for x in (loss, kl)]
+    says = [s.says for (_, head), s in found.strongest.items() if head == parked.head and not np.isnan(s.says)]
+    told = float(np.mean(says)) if says else float("nan")
+    return Check(parked, controls, loss[:, own], kl[:, own], means[0], means[1], told)
+
+
+def _controls(config: ScanSinks, model: Model, head: Head, parks: set[Head]) -> tuple[Head, ...]:
+    others = [Head(head.layer, h) for h in range(model.n_heads) if Head(head.layer, h) not in parks]
+    rng = np.random.default_rng([config.seed, 4, *head])
+    chosen = rng.choice(len(others), min(config.controls, len(others)), replace=False)
+    return tuple(sorted(others[int(i)] for i in chosen))
+
+
+@torch.no_grad()
+def _one_text(
+    config: ScanSinks, model: Model, found: Found, heads: Sequence[Parked], pairs: list[tuple[int, Head]], text: int
+) -> dict[str, np.ndarray]:
+    tokens = found.texts.tokens[text : text + 1, : config.check_tokens]
+    plain = model(tokens)[0].float().log_softmax(-1)
+    base = _loss(plain, tokens[0])
+    out = {name: np.full((len(pairs), len(EVERY)), np.nan) for name in ("loss", "kl")}
+    inside = {i: found.strongest.get((text, p.head)) for i, p in enumerate(heads)}
+    sinks = {i: s for i, s in inside.items() if s is not None and s.key < config.check_tokens}
+    for layer in sorted({h.layer for _, h in pairs}):
+        here = [j for j, (i, h) in enumerate(pairs) if h.layer == layer and i in sinks]
+        if not here:
+            continue
+        keys = {j: sinks[pairs[j][0]].key for j in here}
+        resid = model.resid_pre(layer, tokens)
+        for op, edit in _edits(config, model, tokens, layer, [pairs[j][1].head for j in here], [keys[j] for j in here]):
+            for part in _parts(here, config.batch, plain.numel()):
+                edits = [edit(here.index(j)) for j in part]
+                logits = model.forward_from(layer, resid.expand(len(part), -1, -1), edits=edits).logits
+                for j, row in zip(part, logits, strict=True):
+                    said = row.float().log_softmax(-1)
+                    out["loss"][j, EVERY.index(op)] = _loss(said, tokens[0]) - base
+                    kl = F.kl_div(said, plain, reduction="none", log_target=True).sum(-1)
+                    out["kl"][j, EVERY.index(op)] = float(kl.double().mean())
+    return out
+
+
+def _edits(
+    config: ScanSinks, model: Model, tokens: Tensor, layer: int, heads: list[int], keys: list[int]
+) -> Iterable[tuple[str, Callable[[int], Any]]]:
+    """Each operation and the edit of the i-th head. Windows of one layer must agree in their sinks: one batch each."""
+    at = [[(layer, h)] for h in heads]
+    yield OPS[0], lambda i: interventions.suppress(at[i], (keys[i],), gain=0.0)
+    yield OPS[1], lambda i: interventions.amplify(at[i], (keys[i],), gain=0.0)  # gain 0, then the row is normalised
+    for s in SINKS:
+        yield f"window, {s} first", lambda i, s=s: interventions.window(at[i], s, config.recent)
+        z = windowed_outputs(model, tokens, layer, heads, s, config.recent) if s else None
+        if z is not None:
+            yield f"window, {s} first, renumbered", lambda i, z=z: interventions.patch(at[i], z[i : i + 1])
+
+
+def _parts(items: list[int], batch: int, logits: int) -> Iterable[list[int]]:
+    size = max(1, min(batch, LOGITS // logits))
+    return (items[i : i + size] for i in range(0, len(items), size))
+
+
+def _loss(said: Float[Tensor, "n vocabulary"], tokens: Tensor) -> float:
+    return float(F.nll_loss(said[:-1].double(), tokens[1:]))

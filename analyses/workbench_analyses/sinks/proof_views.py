@@ -1,0 +1,101 @@
+"""The causal check and the comparison with retrieval as parts of the page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workbench.views import Block, Prose, Table
+from workbench.views.table import Cell
+from workbench.views.text import visible
+from workbench_analyses.sinks.against import Against
+from workbench_analyses.sinks.causal import EVERY, MATTERS, OPS
+
+if TYPE_CHECKING:
+    from workbench_analyses.sinks.result import SinkScan
+
+LISTED = 20
+PARKS = 0.1
+"""Attention that must move to the sink before a retrieval head is said to park."""
+
+
+def check_blocks(scan: SinkScan) -> list[Block]:
+    """Verdicts first, then both measures of every edit."""
+    if not scan.checks:
+        return [Prose(callout="Not validated: `proof=none` was asked for, or no head has a sink.", tone="warn")]
+    who = "No head parks: these come nearest. " if scan.near else ""
+    what = "KL" if scan.measure == "kl" else "change of loss"
+    lead = (
+        f"{who}A change counts from {MATTERS[scan.measure]:g} nats of {what} on, if its interval is above zero and the "
+        "controls' mean is smaller."
+    )
+    return [Prose((lead,)), _verdicts(scan), _table(scan)]
+
+
+def _verdicts(scan: SinkScan) -> Table:
+    recall = scan.against.recall if isinstance(scan.against, Against) else {}
+    rows: list[list[Cell]] = []
+    for check in scan.checks:
+        head = check.parked.head
+        told = recall.get(head)
+        blocked = None if told is None else float(told[OPS.index("key blocked")])
+        rows.append(
+            [str(head), visible(scan.words[check.parked.token]), scan.told(check), check.parked.received,
+             check.says, blocked, " ".join(map(str, check.controls)) or "none in this layer"]
+        )  # fmt: skip
+    columns = ("head", "sink", "verdict", "receives", "α·‖v‖ ÷ ‖z‖", "recall, key blocked", "controls")
+    base = f" Recall of needles, unedited: {scan.against.base:.2f}." if isinstance(scan.against, Against) else ""
+    return Table(columns, rows, f"What the sink is for.{base}", heads="head", digits=2)
+
+
+def _table(scan: SinkScan) -> Table:
+    rows: list[list[Cell]] = []
+    for check in scan.checks:
+        for op in EVERY:
+            row = [check.change(op, what) for what in ("loss", "control_loss", "kl", "control_kl")]
+            rows.append([str(check.parked.head), op, *row])
+    columns = ("head", "edit", "Δ loss (95 %)", "controls", "KL (95 %)", "controls: KL")
+    caption = (
+        "Next-token loss, edited minus plain, and KL(plain ‖ edited) per row, in nats; 95 % intervals over "
+        f"{len(scan.natural.first)} texts. With no first token kept, renumbering changes nothing."
+    )
+    return Table(columns, rows, caption, heads="head", limit=len(EVERY) * 2)
+
+
+def retrieval_blocks(scan: SinkScan) -> list[Block]:
+    """Both columns of every head, and where retrieval heads look when there is nothing to retrieve."""
+    against = scan.against
+    if not isinstance(against, Against):
+        return [Prose(callout=against[0].upper() + against[1:] + ".", tone="warn")]
+    compared = scan.scores.compare(against.retrieval)
+    hidden = scan.companions["hidden"].values
+    both: list[list[Cell]] = [
+        [str(h), float(scan.scores.values[h]), float(hidden[h]), float(against.retrieval.values[h])]
+        for h in (*against.retrieval.rank(),)
+    ]
+    columns = Table(
+        ("head", "S_BOS", "hidden sinks a text", "retrieval score"), both,
+        f"Both columns of all heads, by retrieval score; Spearman {compared.spearman:.2f} over {compared.n_heads} heads.",
+        heads="head", digits=2, limit=LISTED,
+    )  # fmt: skip
+    rows: list[list[Cell]] = []
+    for head in against.retrieval_heads():
+        asked, idle, change = against.parking(head)
+        rows.append([str(head), float(against.retrieval.values[head]), asked, idle, change])
+    if not rows:
+        return [columns, Prose(("No head copies: nothing can be said of retrieval heads.",))]
+    parking = Table(
+        ("head", "retrieval score", "with the needle", "without", "change (95 %)"), rows,
+        f"Mass on the head's sink in the row that is to produce the answer, same prompt with the statement and without "
+        f"it; n = {against.n}.", heads="head", digits=2,
+    )  # fmt: skip
+    return [Prose((_parks(scan, against),)), parking, columns]
+
+
+def _parks(scan: SinkScan, against: Against) -> str:
+    """The answer to the question, in a sentence."""
+    heads = against.retrieval_heads()
+    more = [h for h in heads if against.parking(h)[2][1] > PARKS]
+    return (
+        f"{len(more)} of {len(heads)} retrieval heads move more than {PARKS:g} of their attention to their sink when there "
+        "is nothing to retrieve (lower bound of the interval)."
+    )

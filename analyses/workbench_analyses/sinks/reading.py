@@ -1,0 +1,24 @@
+"""The user's probe texts as strings; needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workbench.errors import BadInput
+
+
+def read_texts(source: str) -> dict[str, str]:
+    """Texts by file name: one file, or every .txt of a folder. Raises BadInput in one line."""
+    path = Path(source)
+    files = sorted(path.glob("**/*.txt")) if path.is_dir() else [path]
+    try:
+        texts = {str(file): file.read_text() for file in files}
+    except OSError as error:
+        raise BadInput(f"texts={source}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"texts={source}: not a text file") from None
+    if not texts:
+        raise BadInput(f"texts={source}: no .txt file in it")
+    if empty := [name for name, text in texts.items() if not text.strip()]:
+        raise BadInput(f"texts={empty[0]}: no text in it")
+    return texts

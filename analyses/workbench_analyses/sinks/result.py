@@ -1,0 +1,190 @@
+"""The result of a sink scan: which heads park where, what their sinks are for, and what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from workbench import atomic
+from workbench.heads import Head, HeadScores
+from workbench_analyses.attention_sinks import ASIDE, COMMAND, ScanSinks
+from workbench_analyses.sinks.against import Against
+from workbench_analyses.sinks.causal import EVERY, Check
+from workbench_analyses.sinks.found import Found, Parked
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+TOP = 10
+TOKENS = 20
+NOTHING_HIDDEN = "none parks on a later token"
+
+
+@dataclass(frozen=True, eq=False)
+class InText:
+    """Received attention of some heads over one natural text, 0 at keys that too few queries see.
+
+    words: its tokens as strings. sinks: the key of each head's strongest sink, each once.
+    """
+
+    heads: tuple[Head, ...]
+    words: tuple[str, ...]
+    received: Float[np.ndarray, "heads T"]
+    sinks: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SinkScan:
+    """Sinks of natural and random texts, the causal check, the comparison with retrieval, and what it took.
+
+    scores: S_BOS, mean attention to the first token, on natural texts. companions: the same on random texts, hidden
+    sinks per text, the learned sink's share where there is one. words: strings of the token ids in here. dims, tau:
+    sink dimensions and the Φ from which a token is a sink token. measure: what the check's verdicts go by, loss or kl.
+    near: the checked heads do not park, they come nearest to it. cost: seconds and peak memory. path: the run folder.
+    """
+
+    scores: HeadScores
+    companions: dict[str, HeadScores]
+    natural: Found
+    random: Found
+    parked: tuple[Parked, ...]
+    near: bool
+    checks: tuple[Check, ...]
+    against: Against | str
+    in_text: InText
+    words: Mapping[int, str]
+    dims: list[int]
+    tau: float
+    measure: str
+    config: ScanSinks
+    model_label: str
+    cost: dict[str, float]
+    path: str | None = None
+
+    def __repr__(self) -> str:
+        """The finding in a line."""
+        return f"SinkScan({self.model_label}: {self.verdict})"
+
+    @property
+    def first_word(self) -> str:
+        """How the first token is called."""
+        first = self.natural.texts.tokens[:, 0].tolist()
+        return self.words[first[0]] if len(set(first)) == 1 else "the first token"
+
+    @property
+    def verdict(self) -> str:
+        """The finding in a line; what was not found comes first."""
+        c, first = self.config, [p for p in self.parked if p.first]
+        later = [p for p in self.parked if not p.first]
+        words = ", ".join(f"“{self.words[t]}”" for t in dict.fromkeys(p.token for p in later))
+        hidden = f"{len(later)} on a later token ({words})" if later else NOTHING_HIDDEN
+        if not first:
+            hidden = f"{len(later)} heads park on a later token ({words})" if later else NOTHING_HIDDEN
+            best = self.scores.top(1).heads[0]
+            most = f"the largest mean attention to {self.first_word} is {self.scores.values[best]:.2f} ({best})"
+            found = f"no first-token sink: {most} at T = {c.tokens}, below ε = {c.epsilon:g}; {hidden}"
+        else:
+            n = int(self.scores.scored.sum())
+            found = (
+                f"{len(first)} of {n} heads park on the first token {self.first_word}, {hidden.removeprefix('and ')}"
+            )
+        return f"{found}; {self._checked()}"
+
+    def _checked(self) -> str:
+        if not self.checks:
+            return "not validated"
+        if self.near:
+            return "the nearest heads do without their sink" if not self._needed() else "the nearest heads need it"
+        every = "" if len(self.checks) == len(self.parked) else f" (of the {len(self.checks)} strongest)"
+        return f"{self._needed()} of them need it by the causal check{every}, the others only park"
+
+    def told(self, check: Check) -> str:
+        """The verdict on a head; of one that does not park it is not said that it does."""
+        return check.verdict(self.measure).removeprefix("parked, " if self.near else "")
+
+    def _needed(self) -> int:
+        return sum(check.needed(self.measure) for check in self.checks)
+
+    @property
+    def conditions(self) -> str:
+        """What the numbers depend on."""
+        c = self.config
+        begin = f"{self.first_word} first" if c.bos else "no BOS"
+        n = len(self.natural.first)
+        return (
+            f"T = {c.tokens} tokens, {begin}, no padding; {n} natural texts ({self.natural.texts.source}) and {n} of "
+            f"uniformly random tokens"
+        )
+
+    def epsilon_rate(self, found: Found) -> float:
+        """Sink^eps × 100: share of (text, layer, head) whose first token gets more than epsilon, T = epsilon_tokens."""
+        known = found.rate[~np.isnan(found.rate)]
+        return float(100 * (known > self.config.epsilon).mean())
+
+    @property
+    def command(self) -> str:
+        """The command line that gives the same numbers."""
+        from workbench.options import command_line
+
+        return command_line(COMMAND, self.config, always=("model",), never=ASIDE)
+
+    def sinks_frame(self) -> DataFrame:
+        """Every corrected sink, one row per text, head and key."""
+        import pandas as pd
+
+        rows = [
+            {"texts": found.texts.kind, "text": s.text, "layer": s.head.layer, "head": s.head.head, "key": s.key,
+             "token": self.words[s.token], "received": s.received, "even": s.even, "held": s.held,
+             "value_norm_ratio": s.value_ratio, "key_norm_ratio": s.key_ratio, "says": s.says, "phi": s.phi}
+            for found in (self.natural, self.random) for s in found.sinks
+        ]  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def checks_frame(self) -> DataFrame:
+        """The causal check, one row per head and operation."""
+        import pandas as pd
+
+        rows = []
+        for check in self.checks:
+            for op in EVERY:
+                row: dict[str, Any] = {"layer": check.parked.head.layer, "head": check.parked.head.head, "edit": op}
+                for what in ("loss", "kl", "control_loss", "control_kl"):
+                    names = (what, f"{what}_low", f"{what}_high")
+                    row |= dict(zip(names, check.change(op, what), strict=True))
+                rows.append(row | {"controls": len(check.controls), "verdict": self.told(check)})
+        return pd.DataFrame(rows)
+
+    def report(self, path: str | Path | None = None) -> str:
+        """The report as one offline HTML page; written to `path` where one is given."""
+        from workbench_analyses.sinks.report import report
+
+        page = report(self)
+        if path is not None:
+            atomic.write_bytes(Path(path), page.encode())
+        return page
+
+    def summary(self) -> dict[str, Any]:
+        """The scan as plain values."""
+        from workbench_analyses.sinks.tables import summary
+
+        return summary(self)
+
+    def __rich__(self) -> Any:
+        """The terminal table."""
+        from workbench_analyses.sinks.terminal import terminal
+
+        return terminal(self)
+
+    def _repr_html_(self) -> str:
+        """The notebook output: verdict and a small head map."""
+        from workbench.views.notebook import mini_html
+
+        low, high = self.scores.interval()
+        about = f"{self.model_label}. {self.verdict}. {self.conditions}."
+        kv = self.scores.kv_heads
+        return mini_html(self.scores.values, "first-token attention", low=low, high=high, kv_heads=kv, caption=about)

@@ -1,0 +1,368 @@
+"""Sinks where they are planted and nowhere else, rules on patterns wired by hand, and edits against plain hooks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_models
+import torch
+import torch.nn.functional as F
+from workbench_analyses.attention_sinks import ScanSinks
+from workbench_analyses.sinks import causal, rules
+from workbench_analyses.sinks.found import Parked
+from workbench_analyses.sinks.renumbered import windowed_outputs
+
+import workbench as wb
+from workbench.errors import BadInput
+from workbench.heads import Head
+from workbench.reference_models.catalogue import PLANTED
+
+SHARED = Path(os.environ.get("WORKBENCH_SHARED", Path(__file__).parents[2].parent / "shared"))
+STORIES = SHARED / "data" / "models" / "stories260k"
+SINK = PLANTED["planted-sink"]
+SMALL = {"tokens": 256, "samples": 2, "check_tokens": 96, "controls": 1, "recent": 24}
+LENGTHS = (64, 100, 128, 256, 777)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return wb.load("planted-sink")
+
+
+@pytest.fixture(scope="module")
+def found(planted):
+    return wb.analyses.attention_sinks.scan(planted, **SMALL)
+
+
+def roles(*names):
+    return {Head(*place) for name in names for place in SINK.roles[name]}
+
+
+def test_the_scan_returns_exactly_the_planted_sinks(found):
+    later = roles("sink-later")
+    assert {p.head for p in found.parked if p.first} == roles("sink-bos", "sink-bos-value")
+    assert {p.head for p in found.parked if not p.first} == later
+    assert {found.words[p.token] for p in found.parked if p.head in later} == {"."}
+    assert {(found.words[t.token], t.first, t.pairs) for t in found.natural.by_token()} == {
+        ("<bos>", True, 7),
+        (".", False, 3),
+    }
+    assert "7 of 24 heads park on the first token <bos>, 3 on a later token (“.”)" in found.verdict
+
+
+def test_the_check_tells_who_needs_the_sink(found):
+    verdicts = {c.parked.head: c.verdict("kl") for c in found.checks}
+    assert found.measure == "kl" and set(verdicts) == {p.head for p in found.parked}
+    needed = roles("copy") | {Head(0, 0)}  # the counter of full stops parks between them
+    assert {h for h, v in verdicts.items() if v == "needed as a place to park"} == needed
+    assert {h for h, v in verdicts.items() if v == "needed: its value is read"} == roles("sink-bos-value")
+    assert {v for h, v in verdicts.items() if h not in needed | roles("sink-bos-value")} == {"parked, not needed"}
+    says = {c.parked.head: c.says for c in found.checks}
+    assert says[Head(1, 2)] == pytest.approx(1.0, abs=0.02) and says[Head(1, 4)] == pytest.approx(0, abs=1e-6)
+    for check in found.checks:
+        assert check.controls and not {*check.controls} & {p.head for p in found.parked}
+
+
+def test_retrieval_heads_park_when_there_is_nothing_to_retrieve(found):
+    heads = found.against.retrieval_heads()
+    assert set(heads) == roles("copy") and found.against.base == 1
+    for head in heads:
+        asked, idle, (_, low, _) = found.against.parking(head)
+        assert asked < 0.05 and idle > 0.95 and low > 0.9
+    assert not any(found.against.recall[h].min() < 1 for h in found.against.recall), "any copy head suffices"
+
+
+def test_the_page_and_the_tables_hold_the_finding(found):
+    page = found.report()
+    assert "needed as a place to park" in page and "7 of 24 heads" in page and len(page) < 2_500_000
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
+    assert json.dumps(found.summary()["parked"]) and "T = 256 tokens, <bos> first, no padding" in page.replace(
+        "&lt;", "<"
+    ).replace("&gt;", ">")
+    frame = found.sinks_frame()
+    assert set(frame[frame.texts == "natural"].token) == {"<bos>", "."} and (frame.held >= 0.5).all()
+    assert len(found.checks_frame()) == len(found.checks) * len(causal.EVERY)
+
+
+def wired(kind, n):
+    """A causal pattern [n, n] in float64."""
+    q, k = torch.arange(n)[:, None], torch.arange(n)[None]
+    w = {"even": n, "previous": None, "self": 1}.get(kind, kind)
+    if kind == "previous":
+        p = torch.zeros(n, n, dtype=torch.float64)
+        p[torch.arange(n), (torch.arange(n) - 1).clamp_min(0)] = 1
+        return p
+    p = ((k <= q) & (q - k < w)).double()
+    return p / p.sum(1, keepdim=True)
+
+
+def flagged(p, a=5.0):
+    """Corrected sinks and the paper's, by the definitions alone."""
+    n = len(p)
+    count = torch.arange(n, 0, -1).double()
+    share = 1 / torch.arange(1, n + 1).double()
+    even = torch.stack([share[k:].sum() for k in range(n)]) / count
+    received = p.sum(0) / count
+    shaped = received[None, None, None], even[None, None], count[None, None]
+    held = torch.tensor([float((p[k:, k] > share[k:] * (1 + 1e-9)).double().mean()) for k in range(n)])
+    own = rules.candidates(*shaped, a, n)[0, 0, 0] & rules.corrected(held)
+    return own.nonzero()[:, 0].tolist(), rules.paper(shaped[0], a, n)[0, 0, 0].nonzero()[:, 0].tolist()
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+def test_even_local_and_window_heads_have_no_sink_at_any_length(n):
+    for kind in ("even", "previous", "self", 8, n // 16, n // 8, n // 7, n // 6, n // 5, n // 3, n // 2, n - 3):
+        p = wired(kind, n)
+        assert flagged(p)[0] == [], kind
+        assert flagged(0.5 * p + 0.5 * wired("even", n))[0] == [], kind
+    by_paper = {kind: flagged(wired(kind, n))[1] for kind in ("even", "previous")}
+    assert by_paper["previous"] and bool(by_paper["even"]) == (n > 83), "the paper's rule flags them"
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize("at", [0, 0.25])
+def test_a_sink_is_found_wherever_it_stands_and_a_few_rows_make_none(n, at):
+    key = int(at * n)
+    p = 0.4 * wired("even", n) + 0.1 * wired("previous", n)
+    p[:, 0] += 0.5 * (torch.arange(n) < key)
+    p[key:, key] += 0.5
+    assert flagged(p)[0] == [key]
+    few = wired("even", n)
+    rows = torch.arange(key + 1, n)[::3]
+    few[rows] = 0.0
+    few[rows, key] = 1.0
+    assert flagged(few)[0] == []
+    one = wired("even", n)
+    one[-1], one[-1, key] = 0.0, 1.0
+    assert flagged(one)[0] == []
+
+
+def padded(n=40):
+    mask = torch.ones(3, n, dtype=torch.bool)
+    mask[0, :7], mask[1, -5:] = False, False
+    return torch.randint(3, 97, (3, n)), mask
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gpt2"])
+def test_probes_agree_with_the_definitions(kind, tmp_path):
+    model = wb.load(tiny_models.save(kind, tmp_path))
+    tokens, mask = padded()
+    n, keys = tokens.shape[1], [[9, 20], [0, 3], [0, 30]]
+    asked = [wb.probes.even(), wb.probes.held(keys), wb.probes.received(), wb.probes.top_keys(n)]
+    seen = wb.observe(model, tokens, asked, mask)
+    top = seen["top_keys"]
+    p = torch.zeros(*top.values.shape[:-1], n).scatter_(-1, top.indices, top.values)
+    for b in range(3):
+        sees = torch.zeros(n, n, dtype=torch.bool)
+        for q in range(n):
+            for k in range(q + 1):
+                near = kind != "mistral" or q - k < tiny_models.WINDOWED["sliding_window"]
+                sees[q, k] = mask[b, q] and mask[b, k] and near
+        share = sees.double() / sees.sum(1, keepdim=True).clamp_min(1)
+        count = sees.sum(0)
+        assert torch.equal(seen["even"].queries[0, b].long(), count)
+        torch.testing.assert_close(seen["even"].received[1, b], share.sum(0) / count.clamp_min(1))
+        for i, key in enumerate(keys[b]):
+            above = (p[:, b, :, :, key] > share[:, key]) & sees[:, key]
+            torch.testing.assert_close(seen["held"][:, b, :, i], (above.sum(-1) / count[key]).float())
+            mean = (p[:, b, :, :, key] * sees[:, key]).sum(-1) / count[key]
+            torch.testing.assert_close(seen["received"][:, b, :, key], mean, atol=1e-5, rtol=1e-4)
+
+
+def test_massive_and_phi_agree_with_the_activations(tmp_path):
+    model = wb.load(tiny_models.save("llama", tmp_path))
+    tokens = torch.randint(3, 97, (2, 30))
+    seen = wb.observe(model, tokens, [wb.probes.massive(3), wb.probes.phi([5, 30])])
+    _, cache = model.bridge.run_with_cache(tokens)
+    for layer in range(3):
+        x, entering = (cache[f"blocks.{layer}.hook_resid_{at}"].double() for at in ("post", "pre"))
+        for b in range(2):
+            order = x[b].abs().flatten().sort(descending=True)
+            got = seen["massive"]
+            torch.testing.assert_close(got.values[layer, b], order.values[:3], atol=1e-4, rtol=1e-4)
+            assert (got.positions[layer, b] * 32 + got.dims[layer, b]).tolist() == order.indices[:3].tolist()
+            assert float(got.median[layer, b]) == pytest.approx(float(order.values[30 * 32 // 2]), rel=1e-2)
+        rms = entering.square().mean(-1).sqrt()
+        expected = torch.maximum(entering[..., 5].abs(), entering[..., 30].abs()) / rms
+        torch.testing.assert_close(seen["phi"][layer].double(), expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(BadInput, match="0 to 31"):
+        wb.observe(model, tokens, [wb.probes.phi([32])])
+
+
+def test_edits_of_the_check_equal_plain_hooks(tmp_path):
+    model = wb.load(tiny_models.save("llama", tmp_path))
+    tokens = torch.randint(3, 97, (1, 40))
+    config = ScanSinks(model="x", tokens=64, check_tokens=40, recent=8, epsilon_tokens=8)
+    head, key, other = Head(1, 5), 3, Head(1, 2)
+    parked = Parked(head, 0, False, 0.5, 1.0)
+    found = SimpleNamespace(texts=SimpleNamespace(tokens=tokens), strongest={(0, head): SimpleNamespace(key=key)})
+    got = causal._one_text(config, model, found, [parked], [(0, head), (0, other)], 0)
+    plain = model(tokens)[0].double().log_softmax(-1)
+
+    def edited(place, op):
+        def edit(p, hook):
+            row, n = p[:, place.head], p.shape[-1]
+            if op == "value zeroed":
+                row[..., key] = 0
+            elif op == "key blocked":
+                row[:, key:, key] = 0  # the sink itself is blocked in its own row too, which sees earlier keys
+                row /= row.sum(-1, keepdim=True)
+            else:
+                first = int(op.split()[1])
+                q, k = torch.arange(n)[:, None], torch.arange(n)[None]
+                row *= (q - k < config.recent) | (k < first)
+                row /= row.sum(-1, keepdim=True)
+            return p
+
+        return model.bridge.run_with_hooks(tokens, fwd_hooks=[(f"blocks.{place.layer}.attn.hook_pattern", edit)])
+
+    for i, place in enumerate((head, other)):
+        for op in causal.OPS:
+            said = edited(place, op)[0].double().log_softmax(-1)
+            change = F.nll_loss(said[:-1], tokens[0, 1:]) - F.nll_loss(plain[:-1], tokens[0, 1:])
+            kl = (plain.exp() * (plain - said)).sum(-1).mean()
+            at = causal.EVERY.index(op)
+            assert got["loss"][i, at] == pytest.approx(float(change), abs=2e-5), op
+            assert got["kl"][i, at] == pytest.approx(float(kl), abs=2e-5) and kl > 1e-4
+
+
+def test_a_renumbered_window_is_that_of_a_streaming_cache(tmp_path):
+    """Every query on its own: its cache of first and last keys, all rotated at their places in the cache."""
+    model = wb.load(tiny_models.save("llama", tmp_path))
+    tokens, recent = torch.randint(3, 97, (1, 40)), 6
+    held = {}
+    names = {f"blocks.1.attn.hook_{x}": x for x in "qkv"}
+
+    def keeping(x):
+        return lambda value, hook: held.update({x: value[0].double()})
+
+    with model.bridge.hooks(fwd_hooks=[(point, keeping(x)) for point, x in names.items()]):
+        model(tokens)
+    theta = float(model.config.rope_parameters["rope_theta"])
+
+    def rotated(x, position):
+        d = x.shape[-1]
+        angle = position * theta ** (-torch.arange(0, d, 2).double() / d)
+        cos, sin = (torch.cat([f(angle)] * 2) for f in (torch.cos, torch.sin))
+        return x * cos + torch.cat([-x[d // 2 :], x[: d // 2]]) * sin
+
+    for sink in (1, 4):
+        ours = windowed_outputs(model, tokens, 1, [2, 5], sink, recent)
+        for i, head in enumerate((2, 5)):
+            q, k, v = held["q"][:, head], held["k"][:, head // 4], held["v"][:, head // 4]
+            for at in (0, 3, 9, 25, 39):
+                kept = sorted({*range(min(sink, at + 1)), *range(max(0, at - recent + 1), at + 1)})
+                here = rotated(q[at], kept.index(at))
+                scores = torch.stack([here @ rotated(k[j], place) for place, j in enumerate(kept)])
+                expected = (scores * q.shape[-1] ** -0.5).softmax(0) @ v[kept]
+                torch.testing.assert_close(ours[i, at].double(), expected, atol=1e-4, rtol=1e-3)
+    assert windowed_outputs(wb.load(tiny_models.save("gpt2", tmp_path / "g")), tokens, 1, [2], 1, recent) is None
+
+
+def test_llama_has_no_first_token_sink():
+    scan = wb.analyses.attention_sinks.scan("llama", samples=3, proof="none")
+    assert scan.verdict.startswith("no first-token sink: the largest mean attention to <bos> is 0.2")
+    assert "L0H8" in scan.verdict and "none parks on a later token; not validated" in scan.verdict
+    assert not scan.parked and scan.near and scan.epsilon_rate(scan.natural) > 10, "at T = 64 it is only less spread"
+    best = scan.scores.values.max()
+    assert 0.2 < best < 0.3 and scan.natural.rate.mean(0).max() > best + 0.1
+
+
+@pytest.mark.skipif(not STORIES.is_dir(), reason="stories260k is not in the shared data folder")
+def test_stories_has_none_either_and_says_why_retrieval_is_missing():
+    scan = wb.analyses.attention_sinks.scan(str(STORIES), **{**SMALL, "checked": 1})
+    assert scan.verdict.startswith("no first-token sink") and scan.epsilon_rate(scan.natural) == 0
+    assert scan.against.startswith("no comparison with retrieval") and scan.against in scan.report().lower()
+    assert {c.verdict("loss") for c in scan.checks} == {"parked, not needed"} and "park" not in scan.told(
+        scan.checks[0]
+    )
+
+
+def test_a_learned_sink_is_the_mass_that_rows_lack(tmp_path):
+    model = wb.load(tiny_models.save("gpt_oss", tmp_path))
+    scan = wb.analyses.attention_sinks.scan(model, tokens=64, samples=2, check_tokens=64, recent=8, checked=1)
+    tokens = scan.natural.texts.tokens
+    rows = wb.observe(model, tokens, [wb.probes.mass([(0, 64)])])["mass"][..., 0].sum(-1) / 64
+    expected = 1 - rows.transpose(0, 1).double().numpy()
+    np.testing.assert_allclose(scan.natural.learned, expected, atol=1e-4)
+    assert expected.max() > 0.05 and "learned sink takes" in scan.report()
+    plain = wb.load(tiny_models.save("llama", tmp_path / "plain"))
+    assert torch.isnan(wb.observe(plain, tokens, [wb.probes.sink_mass()])["sink_mass"]).all()
+
+
+def test_the_run_folder_resumes_and_the_batch_is_no_question(tmp_path):
+    model = wb.load(tiny_models.save("llama", tmp_path / "model"))
+    options = {"tokens": 64, "samples": 2, "check_tokens": 64, "recent": 8, "checked": 1, "out": str(tmp_path / "runs")}
+    scan = wb.analyses.attention_sinks.scan(model, **options)
+    folder = Path(scan.path)
+    assert json.loads((folder / "run.json").read_text())["state"] == "done"
+    assert len(pd.read_parquet(folder / "scores.parquet")) == 24 * 4
+    assert {"report.html", "sinks.parquet", "checks.parquet", "scores.json"} <= {f.name for f in folder.iterdir()}
+    sorted((folder / "shards").iterdir())[0].unlink()
+    again = wb.analyses.attention_sinks.scan(model, **options, batch=1)
+    assert again.path == scan.path
+    np.testing.assert_array_equal(again.scores.values, scan.scores.values)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tokens": 8192}, "takes 4096; set tokens=4096 or less"),
+        ({"tokens": 10}, "at least 64"),
+        ({"tau": 20.0}, "√d = 14.1"),
+        ({"a": 0.5}, "at least 1"),
+        ({"proof": "full"}, "use default, none"),
+        ({"recent": 300}, "leave something out"),
+        ({"epsilon_tokens": 600}, "2 to tokens=512"),
+        ({"texts": "nowhere"}, "cannot be read"),
+    ],
+)
+def test_bad_options_are_said_in_one_line(planted, options, words):
+    with pytest.raises(BadInput, match=words) as error:
+        wb.analyses.attention_sinks.scan(planted, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_own_texts_are_cut_and_short_ones_are_named(planted, tmp_path):
+    (tmp_path / "a.txt").write_text("the old lamp of alice was red . " * 60)
+    (tmp_path / "b.txt").write_text("ben found a red hat near the river . " * 60)
+    scan = wb.analyses.attention_sinks.scan(
+        planted, texts=str(tmp_path), tokens=100, samples=5, proof="none", bos=False
+    )
+    assert scan.natural.texts.tokens.shape == (5, 100) and "no BOS" in scan.conditions
+    (tmp_path / "c.txt").write_text("too short .")
+    with pytest.raises(BadInput, match=r"c\.txt: 4 tokens, shorter than tokens=100"):
+        wb.analyses.attention_sinks.scan(planted, texts=str(tmp_path), tokens=100, samples=2, proof="none")
+    (tmp_path / "c.txt").unlink()
+    with pytest.raises(BadInput, match="fewer than samples=90"):
+        wb.analyses.attention_sinks.scan(planted, texts=str(tmp_path), tokens=100, samples=90)
+
+
+def test_a_tokenizer_without_bos_is_named(tmp_path):
+    folder = tiny_models.save("llama", tmp_path)
+    model = wb.load(folder)
+    model.tokenizer.bos_token = None
+    with pytest.raises(BadInput, match="no BOS token; bos=false"):
+        wb.analyses.attention_sinks.scan(model, tokens=64, epsilon_tokens=8, check_tokens=64, recent=8)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["token=9"], "Did you mean 'tokens'?"),
+        (["tokens=9"], "at least 64"),
+        (["texts=nowhere.txt"], "cannot be read"),
+        (["model=lama"], "Did you mean 'llama'?"),
+    ],
+)
+def test_the_command_says_it_in_one_line_and_exits_with_2(words, said, tmp_path):
+    done = subprocess.run(["workbench", "scan-sinks", *words], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and said in done.stderr
+    assert not list(tmp_path.iterdir())
