@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 
 import numpy as np
@@ -17,11 +18,13 @@ from workbench.interventions.memory import recall
 from workbench.probes.caches import copy_cache, keep_rows, merge_caches
 from workbench.reference_models.catalogue import PLANTED
 from workbench.reference_models.recipes import grammar
+from workbench.sinks import SinkRule, prompt_sinks
 
 KINDS = ["llama", "qwen3", "mistral", "gemma2", "gpt2", "gpt_neox", "gpt_oss"]
 HEADS = [(0, 1), (0, 2), (1, 3), (1, 6), (2, 0)]
 N, START = 26, [17, 20]
 A, BETA = 1.6, 0.3
+calibrate = functools.partial(wb.calibrate, rule="paper")
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -112,7 +115,7 @@ def test_the_rule_is_that_of_a_loop_over_eager_patterns(model, case: str):
     mask = {"left": j >= pad, "right": j < N - pad, "none": j >= 0 * pad}[case.split()[0]]
     theirs, found = plainly(model, x, mask, **given)
     a = {"a": A} if given["absolute"] is None else {"absolute": given["absolute"]}
-    edit = wb.calibrate(HEADS, BETA, exempt=given["exempt"], receivers=given["receivers"], at=given["at"], **a)
+    edit = calibrate(HEADS, BETA, exempt=given["exempt"], receivers=given["receivers"], at=given["at"], **a)
     ours = model.forward(x, mask, edits=edit, decode_from=START).logits
     close(ours[mask], theirs[mask])
     assert len({tuple(s) for s in found.values()}) > 3, "heads and rows must differ"
@@ -121,7 +124,7 @@ def test_the_rule_is_that_of_a_loop_over_eager_patterns(model, case: str):
     cached = model.forward(x[:, :22], mask[:, :22], edits=edit, decode_from=START, use_cache=True)
     memory = recall(cached.cache, 22)
     for (b, layer, h), sinks in found.items():
-        mine = memory.found[layer, h, edit.rule][b].nonzero().flatten().tolist()
+        mine = memory.found[layer, h, edit.finder][b].nonzero().flatten().tolist()
         first = int(mask[b].int().argmax())
         assert [k for k in mine if k - first not in given["exempt"]] == sinks
 
@@ -129,7 +132,7 @@ def test_the_rule_is_that_of_a_loop_over_eager_patterns(model, case: str):
 @pytest.mark.parametrize("at", ["prefill", "decode", "both"])
 @torch.no_grad()
 def test_teacher_forced_equals_prefill_and_cached_decode(model, at: str):
-    x, edit = tokens(seed=3), wb.calibrate(HEADS, BETA, a=A, at=at)
+    x, edit = tokens(seed=3), calibrate(HEADS, BETA, a=A, at=at)
     whole = model.forward(x, edits=edit, decode_from=[15]).logits
     step = model.forward(x[:, :16], edits=edit, decode_from=[15], use_cache=True)
     parts, cache = [step.logits], step.cache
@@ -142,7 +145,7 @@ def test_teacher_forced_equals_prefill_and_cached_decode(model, at: str):
 
 @torch.no_grad()
 def test_generations_begin_anew(model):
-    edit, one, other = wb.calibrate(HEADS, 0.0, a=A), tokens(1, 14, 1), tokens(1, 17, 2)
+    edit, one, other = calibrate(HEADS, 0.0, a=A), tokens(1, 14, 1), tokens(1, 17, 2)
     with wb.intervene(model, edit):
         first, second = (model.generate(x, 10, stop=[]) for x in (one, other))
         text = other
@@ -157,7 +160,7 @@ def test_generations_begin_anew(model):
 
 @torch.no_grad()
 def test_left_padding_changes_nothing(model):
-    x, edit = tokens(1, 20), wb.calibrate(HEADS, BETA, a=A)
+    x, edit = tokens(1, 20), calibrate(HEADS, BETA, a=A)
     alone = model.forward(x, edits=edit).logits
     both = torch.cat([torch.cat([torch.zeros(1, 6, dtype=torch.long), x], 1), tokens(1, 26, 5)])
     keep = torch.arange(26)[None] >= torch.tensor([[6], [0]])
@@ -171,9 +174,9 @@ def test_other_edits_of_the_head_come_first(llama):
     """A window hides keys and set_pattern writes rows before the rule looks; a bias of another head does not matter."""
     x, heads = tokens(seed=4), [(1, 3)]
     lines = wb.set_pattern(heads, tuple(range(8, N)), (5, 6), [0.9, 0.1])
-    seen = llama.forward(x, edits=lines + wb.calibrate(heads, 0.0, absolute=0.5, exempt=())).logits
-    close(seen, llama.forward(x, edits=lines + wb.calibrate(heads, 0.0, keys=(5,), exempt=())).logits)
-    hidden = wb.window(heads, sink=0, recent=4) + wb.calibrate(heads, 0.3, a=A)
+    seen = llama.forward(x, edits=lines + calibrate(heads, 0.0, absolute=0.5, exempt=())).logits
+    close(seen, llama.forward(x, edits=lines + calibrate(heads, 0.0, keys=(5,), exempt=())).logits)
+    hidden = wb.window(heads, sink=0, recent=4) + calibrate(heads, 0.3, a=A)
     found = recall(llama.forward(x, edits=hidden, use_cache=True).cache, N).found
     plain = recall(llama.forward(x, edits=hidden.edits[1], use_cache=True).cache, N).found
     assert list(found) == list(plain) and any(not torch.equal(found[k], plain[k]) for k in found)
@@ -182,7 +185,7 @@ def test_other_edits_of_the_head_come_first(llama):
 @torch.no_grad()
 def test_rows_have_their_own_rules(llama):
     x = tokens(1).expand(3, -1)
-    edits = [wb.calibrate(HEADS, 0.2, a=A), wb.scale([(0, 1)], 0.5), wb.calibrate([(1, 3)], 0.6, a=2)]
+    edits = [calibrate(HEADS, 0.2, a=A), wb.scale([(0, 1)], 0.5), calibrate([(1, 3)], 0.6, a=2)]
     together = llama.forward(x, edits=edits).logits
     for i, edit in enumerate(edits):
         close(together[i : i + 1], llama.forward(x[:1], edits=edit).logits)
@@ -190,7 +193,7 @@ def test_rows_have_their_own_rules(llama):
 
 @torch.no_grad()
 def test_a_user_hook_on_the_pattern_changes_nothing_of_it(model):
-    x, edit = tokens(seed=6), wb.calibrate(HEADS, BETA, a=A, at="decode") + wb.scale([(1, 3)], 0.5, at="prefill")
+    x, edit = tokens(seed=6), calibrate(HEADS, BETA, a=A, at="decode") + wb.scale([(1, 3)], 0.5, at="prefill")
     fused = model.forward(x, edits=edit, decode_from=[12]).logits
     with model.bridge.hooks(fwd_hooks=[(f"blocks.{i}.attn.hook_pattern", lambda p, hook: p) for i in range(2)]):
         close(model.forward(x, edits=edit, decode_from=[12]).logits, fused)
@@ -198,7 +201,7 @@ def test_a_user_hook_on_the_pattern_changes_nothing_of_it(model):
 
 @torch.no_grad()
 def test_branches_of_a_cache_keep_what_was_found(llama):
-    x, edit = tokens(2, 16, seed=8), wb.calibrate(HEADS, BETA, a=A)
+    x, edit = tokens(2, 16, seed=8), calibrate(HEADS, BETA, a=A)
     new = tokens(2, 1, 9)
     start = {"edits": edit, "decode_from": [15]}
 
@@ -251,7 +254,7 @@ def test_planted_sinks_are_found_and_nothing_else(parking):
     places = {"sink-bos": [0], "sink-bos-value": [0], "sink-later": [stop]}
 
     def found(**rule):
-        edit = wb.calibrate(heads, 1.0, **rule)
+        edit = calibrate(heads, 1.0, **rule)
         flags = recall(model.forward(x, edits=edit, use_cache=True).cache, x.shape[1]).found
         return {(layer, head): f[0].nonzero().flatten().tolist() for (layer, head, _), f in flags.items()}
 
@@ -262,20 +265,69 @@ def test_planted_sinks_are_found_and_nothing_else(parking):
         assert {tuple(paper[head]) for head in only} == {tuple(where)}, role
     assert len(strict) == 24 and all(strict[head] == [] for head in roles["uniform"])
     assert len(paper[roles["self"][0]]) > 20, "the paper's rule flags late keys: said where it is documented"
+    corrected = found(rule="corrected")
+    for role, where in places.items():
+        assert {tuple(corrected[head]) for head in roles[role]} == {tuple(where)}, role
+    parks = {head for role in places for head in roles[role]}
+    assert all(corrected[head] == [] for head in heads if head not in parks)
+
+
+@torch.no_grad()
+def test_the_corrected_rule_is_that_of_a_loop(llama):
+    """On the eager pattern, in float64, by the definition; the same as in a pass without edits."""
+    x, pads = tokens(2, 90, seed=21), [0, 7]
+    mask = torch.arange(90)[None] >= torch.tensor(pads)[:, None]
+    patterns = {}
+    hooks = [
+        (f"blocks.{i}.attn.hook_pattern", lambda p, hook: patterns.__setitem__(hook.layer(), p.double()))
+        for i in range(3)
+    ]
+    llama.bridge.run_with_hooks(x, fwd_hooks=hooks, attention_mask=mask.long())
+    rule, sinks = SinkRule(a=1.15), []
+    edit = wb.calibrate(HEADS, BETA, a=1.15)
+    memory = recall(llama.forward(x, mask, edits=wb.calibrate([(2, 0)], a=1.15), use_cache=True).cache, 90)
+    before = prompt_sinks(llama, [row[pad:].tolist() for row, pad in zip(x, pads, strict=True)], rule)
+    for b, pad in enumerate(pads):
+        n = 90 - pad
+        for h in range(8):
+            p = patterns[2][b, h, pad:, pad:].numpy()
+            mine = corrected_sinks(p, 1.15)
+            sinks.append(mine)
+            assert before[2, b, h].nonzero().flatten().tolist() == [pad + k for k in mine]
+        assert memory.found[2, 0, rule][b].nonzero().flatten().tolist() == [pad + k for k in sinks[-8]], n
+    assert sum(map(len, sinks)) > 3 and len({tuple(s) for s in sinks}) > 3
+    with_hook = llama.forward(x, mask, edits=edit).logits
+    with llama.bridge.hooks(fwd_hooks=[(f"blocks.{i}.attn.hook_pattern", lambda p, hook: p) for i in range(3)]):
+        close(llama.forward(x, mask, edits=edit).logits[mask], with_hook[mask])
+    assert not torch.equal(with_hook, llama(x, mask))
+
+
+def corrected_sinks(p: np.ndarray, a: float) -> list[int]:
+    """The definition, key by key."""
+    n, out = len(p), []
+    for k in range(n):
+        queries = n - k
+        alpha, even = p[k:, k].mean(), np.mean([1 / (q + 1) for q in range(k, n)])
+        holding = np.mean([p[q, k] > 1 / (q + 1) for q in range(k, n)])
+        level = max(a * even, even + 1 / queries)
+        assert abs(alpha - level) > 1e-6, "too near to tell: take another seed"
+        if queries >= max(32, n / 8) and alpha > level and holding >= 0.5:
+            out.append(k)
+    return out
 
 
 @torch.no_grad()
 def test_heads_without_a_sink_are_not_touched(parking, llama):
     model, x = parking
     roles = PLANTED["planted-sink"].roles
-    assert torch.equal(model.forward(x, edits=wb.calibrate(roles["uniform"], 0.0, a=10)).logits, model(x))
-    parked = model.forward(x, edits=wb.calibrate(roles["sink-bos"], 0.0, a=10)).logits
+    assert torch.equal(model.forward(x, edits=calibrate(roles["uniform"], 0.0, a=10)).logits, model(x))
+    parked = model.forward(x, edits=calibrate(roles["sink-bos"], 0.0, a=10)).logits
     assert torch.equal(parked, model(x)), "the first token is exempt"
-    changed = model.forward(x, edits=wb.calibrate(roles["sink-later"], 0.0, a=10)).logits
+    changed = model.forward(x, edits=calibrate(roles["sink-later"], 0.0, a=10)).logits
     assert (changed - model(x)).abs().max() > 0.1
     y = tokens()
-    assert torch.equal(llama.forward(y, edits=wb.calibrate(HEADS, 0.0, a=N)).logits, llama(y))
-    close(llama.forward(y, edits=wb.calibrate(HEADS, 1.0, a=A)).logits, llama(y), 1e-6)
+    assert torch.equal(llama.forward(y, edits=calibrate(HEADS, 0.0, a=N)).logits, llama(y))
+    close(llama.forward(y, edits=calibrate(HEADS, 1.0, a=A)).logits, llama(y), 1e-6)
 
 
 def test_a_scan_under_the_rule_is_plain_decoding(parking):
@@ -288,7 +340,7 @@ def test_a_scan_under_the_rule_is_plain_decoding(parking):
     block = next(blocks(Assembler(model.tokenizer), [128], [50.0], 2, 5))
     stops = answer_ends(model.tokenizer, model.stop_tokens)
     assert can_roll_back(model)
-    with wb.intervene(model, wb.calibrate(PLANTED["planted-sink"].roles["sink-later"], 0.2, a=10)):
+    with wb.intervene(model, calibrate(PLANTED["planted-sink"].roles["sink-later"], 0.2, a=10)):
         assert not can_roll_back(model)
         agreeing, n = decoding_agreement(model, block.samples, stops)
         shared, alone = score_block(model, block, stops), score_samples(model, block.samples, stops)
@@ -296,17 +348,17 @@ def test_a_scan_under_the_rule_is_plain_decoding(parking):
 
 
 def test_json_and_bad_input():
-    edit = wb.calibrate(HEADS, 0.2, a=3, exempt=(0, 1), receivers="all", at="decode")
+    edit = calibrate(HEADS, 0.2, a=3, exempt=(0, 1), receivers="all", at="decode")
     again = Edit.from_json(json.loads(json.dumps(edit.to_json())))
-    assert again == edit and again.rule == edit.rule
-    fixed = wb.calibrate(HEADS, absolute=0.1)
+    assert again == edit and again.finder == edit.finder
+    fixed = calibrate(HEADS, absolute=0.1)
     assert Edit.from_json(json.loads(json.dumps(fixed.to_json()))) == fixed
-    given = wb.calibrate(HEADS, keys=[(1, 2), (3,)])
-    assert Edit.from_json(json.loads(json.dumps(given.to_json()))) == given and given.rule is None
+    given = calibrate(HEADS, keys=[(1, 2), (3,)])
+    assert Edit.from_json(json.loads(json.dumps(given.to_json()))) == given and given.finder is None
     for bad, said in [
         ({"a": 3, "absolute": 0.1}, "two rules"),
         ({"a": -1}, "a=-1"),
         ({"keys": (5,), "a": 3}, "rule that"),
     ]:
         with pytest.raises(BadInput, match=said):
-            wb.calibrate(HEADS, **bad)
+            calibrate(HEADS, **bad)

@@ -35,7 +35,7 @@ EDITS = {
     "gain": (lambda: wb.scale(HEADS, 0.5), 3),
     "classes": (lambda: wb.amplify(HEADS, (2, 9), 8) + wb.window([(0, 2)], 1, 4), 3),
     "phases": (lambda: wb.amplify(HEADS, (7,), 8, at="decode") + wb.mask(HEADS, at="prefill"), 6),
-    "rule": (lambda: wb.calibrate(HEADS, 0.0, a=1.5), 3),
+    "rule": (lambda: wb.calibrate(HEADS, 0.0, a=1.5, rule="paper"), 3),
     "by row": (lambda: [wb.scale(HEADS, 0.5), wb.calibrate(HEADS, 0.1, keys=(6,))], 3),
     "by column": (lambda: wb.set_pattern([(1, 3)], (9,), (5,), [1.0]) + wb.scale([(0, 1)], 2), 1 + 12),
 }  # fmt: skip

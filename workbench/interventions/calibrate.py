@@ -12,7 +12,7 @@ from workbench.errors import BadInput
 from workbench.interventions.columns import Columns, Given, at_row, columns, number, whole
 from workbench.interventions.edit import Edit, Phase, head_pairs
 from workbench.interventions.sheet import Sheet
-from workbench.interventions.sink_rule import SinkRule
+from workbench.sinks import RULES, SinkRule
 
 RECEIVERS = ("others", "all")
 A = 5.0
@@ -28,17 +28,19 @@ def calibrate(
     exempt: Iterable[int] = (0,),
     receivers: Literal["others", "all"] = "others",
     at: Phase = "both",
+    rule: Literal["corrected", "paper"] = "corrected",
 ) -> Edit:
     """Sinks keep `beta` of their weight; the rest goes to the receivers in proportion to theirs (ACT, Yu et al. 2024,
     arXiv 2406.15765). A row without receivers is left as it is.
 
-    keys: the sinks, as columns of the tokens as passed; a list gives each batch row its own. None: the paper's rule finds
-    them in each head, in the first forward of a text: keys whose received attention (mean over the valid queries that
-    see the key; over the causal mask 1/(N−k) Σ A[q,k], k from 0) exceeds a/N, with N the row's valid tokens, or
-    `absolute` in its place (the authors' code: 0.1). It is measured on the stream as edited so far, with the head's
-    other edits, over the columns up to `decode_from`: those generated later are no sinks. What was found stays with the
-    KV cache; a head in which nothing was found is not touched. a/N flags late keys, which few queries see, even in heads
-    without a sink: `scan-sinks` corrects for that, and its keys can be given here.
+    keys: the sinks, as columns of the tokens as passed; a list gives each batch row its own. None: a rule finds them in
+    each head, in the first forward of a text, by the attention that a key receives (the mean over the valid queries that
+    see it). rule="paper": more than a/N, with N the row's valid tokens, or more than `absolute` (the authors' code: 0.1).
+    a/N flags late keys, which few queries see, even in heads without a sink; so rule="corrected" asks for more than a
+    times what an even head gives that key, from enough queries and from most of them (see `workbench.sinks.SinkRule`;
+    nothing is a sink in a text of less than 32 tokens). Measured on the stream as edited so far, with the head's other
+    edits, over the columns up to `decode_from`: those generated later are no sinks. What was found stays with the KV
+    cache; a head in which nothing was found is not touched.
 
     exempt: tokens that are no sinks, counted from the row's first valid one (the authors spare the first sink that they
     find instead). receivers: "others" are all keys but sinks and exempt ones (the paper's words), "all" counts exempt
@@ -48,6 +50,8 @@ def calibrate(
         raise BadInput("a= and absolute= belong to the rule that finds sinks: leave them out where keys= are given")
     if a != A and absolute is not None:
         raise BadInput("a= and absolute= are two rules: give one of them")
+    if rule not in RULES:
+        raise BadInput(f"rule={rule} is not known: use one of {', '.join(RULES)}")
     if receivers not in RECEIVERS:
         raise BadInput(f"receivers={receivers} is not known: use one of {', '.join(RECEIVERS)}")
     spared = tuple(sorted({whole(e) for e in exempt}))
@@ -56,7 +60,7 @@ def calibrate(
     return Calibrate(
         heads=head_pairs(heads), at=at, keys=None if keys is None else columns(keys), beta=number("beta", beta, 0.0, 1.0),
         exempt=spared, receivers=receivers, a=number("a", a, 0.0),
-        absolute=None if absolute is None else number("absolute", absolute, 0.0),
+        absolute=None if absolute is None else number("absolute", absolute, 0.0), rule=rule,
     )  # fmt: skip
 
 
@@ -71,6 +75,7 @@ class Calibrate(Edit):
     receivers: str
     a: float = A
     absolute: float | None = None
+    rule: str = "corrected"
 
     @property
     def by_row(self) -> bool:
@@ -78,9 +83,9 @@ class Calibrate(Edit):
         return self.keys is None or len(self.keys) > 1
 
     @property
-    def rule(self) -> SinkRule | None:
+    def finder(self) -> SinkRule | None:
         """What finds the sinks where they are not given."""
-        return None if self.keys is not None else SinkRule(self.a, self.absolute)
+        return None if self.keys is not None else SinkRule(self.rule, self.a, self.absolute)
 
     def write(self, sheet: Sheet, row: int) -> None:
         """Into the sheet of one layer."""
@@ -92,7 +97,8 @@ class Calibrate(Edit):
                 raise BadInput(f"keys={given}: all of them are exempt ({self.exempt}), none is left")
             return self._enter(sheet, row, self.heads_of(sheet), sinks, exempt)
         for head in self.heads_of(sheet):
-            sinks = tuple(k for k in sheet.found(row, head, SinkRule(self.a, self.absolute)) if k not in exempt)
+            assert self.finder is not None
+            sinks = tuple(k for k in sheet.found(row, head, self.finder) if k not in exempt)
             self._enter(sheet, row, [head], sinks, exempt)
 
     def _enter(self, sheet: Sheet, row: int, heads: list[int], sinks: tuple[int, ...], exempt: tuple[int, ...]) -> None:

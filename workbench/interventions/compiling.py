@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from workbench.interventions.class_table import ROOM
 from workbench.interventions.edit import Edit, Rule, edits_in
 from workbench.interventions.memory import Memory, Rows
 from workbench.interventions.sheet import Sheet
-from workbench.looking import Look
+from workbench.looking import Look, Seen
 from workbench.masks import CompactMask
 
 
@@ -73,7 +74,7 @@ class Compiled:
 
     def known(self, layer: int, mask: CompactMask) -> list[HeadEdits]:
         """The edits that have to find nothing."""
-        edits = [[e for e in row if e.rule is None] for row in self._edits(layer, mask)]
+        edits = [[e for e in row if e.finder is None] for row in self._edits(layer, mask)]
         return self._by_phase(layer, edits, mask, keep=False)
 
     def _edits(self, layer: int, mask: CompactMask) -> list[list[Edit]]:
@@ -101,7 +102,7 @@ class Compiled:
     def _unfound(self, layer: int, rows: list[list[Edit]]) -> dict[Rule, list[int]]:
         out: dict[Rule, set[int]] = {}
         for edit in (e for row in rows for e in row):
-            if (rule := edit.rule) is not None:
+            if (rule := edit.finder) is not None:
                 heads = {h for at, h in edit.heads if at == layer and (at, h, rule) not in self.memory.found}
                 out.setdefault(rule, set()).update(heads)
         return {rule: sorted(heads) for rule, heads in out.items() if heads}
@@ -114,7 +115,8 @@ class Compiled:
             )
         text = torch.arange(mask.keys)[None] <= self.starts[:, None]
         text = text.to(mask.device) if mask.padding is None else text.to(mask.device) & mask.padding
-        found = rule(look(heads, self.known(layer, mask), text), text.sum(-1)) & text[:, None]
+        seen = Seen(replace(mask, padding=text), partial(look, heads, self.known(layer, mask), text))
+        found = rule(seen) & text[:, None]
         for i, head in enumerate(heads):
             self.memory.found[layer, head, rule] = found[:, i]
 

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from workbench.errors import BadInput, did_you_mean
+from workbench.looking import Seen
 
 if TYPE_CHECKING:
     from workbench.interventions.sheet import Sheet
@@ -25,10 +26,10 @@ Heads = tuple[tuple[int, int], ...]
 
 
 class Rule(Protocol):
-    """Finds keys by the attention that they receive. Hashable: what one rule finds in a head is found once."""
+    """Finds keys in some heads. Hashable: what one rule finds in a head is found once."""
 
-    def __call__(self, received: Float[Tensor, "b h k"], tokens: Int[Tensor, " b"]) -> Bool[Tensor, "b h k"]:
-        """received: mean over the valid queries that see a key. tokens: how many valid ones each row has."""
+    def __call__(self, seen: Seen) -> Bool[Tensor, "b h k"]:
+        """Flags of the text's keys, head by head."""
         ...
 
 
@@ -76,7 +77,7 @@ class Edit:
         return False
 
     @property
-    def rule(self) -> Rule | None:
+    def finder(self) -> Rule | None:
         """What finds its keys inside the forward; `write` then reads them with `sheet.found`."""
         return None
 

@@ -19,7 +19,7 @@ def can_roll_back(model: Any) -> bool:
 
     No sliding windows, no recurrent layers, and no edit that finds its keys: it would have found them in another text.
     """
-    if any(edit.rule is not None for item in model.edits for edit in edits_in(item)):
+    if any(edit.finder is not None for item in model.edits for edit in edits_in(item)):
         return False
     windowed = getattr(model.config, "sliding_window", None) and getattr(model.config, "use_sliding_window", True)
     return _kinds(model) == {"full_attention"} and not windowed and len(model.seam.layers) == model.n_layers
