@@ -11,6 +11,7 @@ from workbench.views.head_map import HeadMap
 from workbench.views.heatmap import Heatmap
 from workbench.views.page import Page, Section
 from workbench.views.prose import Prose
+from workbench.views.scatter import Points, Scatter
 from workbench.views.table import Table
 from workbench.views.token_view import TokenView
 
@@ -24,7 +25,9 @@ __all__ = [
     "HeadMap",
     "Heatmap",
     "Page",
+    "Points",
     "Prose",
+    "Scatter",
     "Section",
     "Series",
     "Table",

@@ -15,8 +15,8 @@ from workbench.views.text import esc, interval, number
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid")
 _DASH_ARRAYS = ("", "6 4", "2 3", "6 3 2 3", "10 4", "")
-_GLYPHS = "●■◆▲✖✚"
-_MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
+GLYPHS = "●■◆▲✖✚"
+MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Curves:
     def _traces(self, place: int, s: Series) -> list[dict[str, Any]]:
         colour = OKABE_ITO[place]
         line = {"color": colour, "width": 2, "dash": _DASHES[place]}
-        marker = {"color": colour, "size": 7, "symbol": _MARKERS[place]}
+        marker = {"color": colour, "size": 7, "symbol": MARKERS[place]}
         points = {"x": list(s.x), "y": list(s.y), "text": _texts(s, self.digits), "name": plain(s.name)}
         curve = {"type": "scatter", "mode": "lines+markers", "line": line, "marker": marker, **points, **_HOVER}
         return [*_band(s, colour), curve]
@@ -137,7 +137,7 @@ def _swatch(place: int) -> str:
     return (
         '<svg viewBox="0 0 38 14" aria-hidden="true">'
         f'<path d="M0 7h38" stroke="{colour}" stroke-width="2" stroke-dasharray="{_DASH_ARRAYS[place]}"/>'
-        f'<text x="19" y="11.5" font-size="13" text-anchor="middle" fill="{colour}">{_GLYPHS[place]}</text></svg>'
+        f'<text x="19" y="11.5" font-size="13" text-anchor="middle" fill="{colour}">{GLYPHS[place]}</text></svg>'
     )
 
 
