@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from workbench_kernels import augmented
+from workbench_kernels import augmented, gradients
 from workbench_kernels.cutting import held_range, select_queries, touched
 from workbench_kernels.patterns import block, finish, pattern, phased
 from workbench_kernels.reducers import indicator
@@ -27,9 +26,14 @@ def attend(
     edits: Edits = None,
     reductions: Reductions | None = None,
 ) -> tuple[Float[Tensor, "b h q d"], Statistics]:
-    """Output (differentiable) and statistics (detached)."""
+    """Output (differentiable once) and statistics (detached).
+
+    Gradients reach q, k, v, the learned sinks, and of the edits gain, class_gain, bias, boost, the weights of replaced
+    rows and the replacement. Windows, key classes, uniform, least_mass (a step) and `freed` are constants. The backward
+    pass computes the pattern again, block by block, in O(N) memory.
+    """
     want, found, z = reductions or Reductions(), Statistics(), None
-    grad = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    grad = any(gradients.wanted(q, k, v, spec, e) for e in phases(edits) or (None,))
     if not grad and want.spans is not None and augmented.applies(q, k, spec, want) and not _reshape(edits):
         z, found.mass = augmented.with_masses(q, k, v, spec, want.spans)
     elif want.whole_rows:  # the pass over whole rows gives the output, too
@@ -102,7 +106,8 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
             return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=spec.scale, enable_gqa=True)
         if simple and n == 1 and spec.q_offset - spec.kv_offset >= m - 1:
             return F.scaled_dot_product_attention(q, k, v, scale=spec.scale, enable_gqa=True)
-        return torch.cat([_masked_flash(q, k, v, spec, i) for i in range(0, n, ROWS)], 2)
+        if not gradients.wanted(q, k, v, spec, None):  # autograd would keep every block's mask
+            return torch.cat([_masked_flash(q, k, v, spec, i) for i in range(0, n, ROWS)], 2)
     return _by_blocks(q, k, v, spec, None)
 
 
@@ -118,18 +123,14 @@ def _masked_flash(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, start: i
 
 def _by_blocks(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits | None) -> Tensor:
     """Pattern times values, block by block; the backward pass computes the pattern again."""
+    return gradients.blockwise(_rows, q, k, v, spec, edits, ROWS)
 
-    def part(start: int) -> Tensor:
-        stop = min(q.shape[2], start + ROWS)
-        keys = spec.keys(start, stop, k.shape[2])
-        queries = block(start, stop, q.device)
-        p, _ = pattern(q[:, :, start:stop], k[:, :, keys], spec, edits, queries, keys)
-        return _weighted(p.to(v.dtype), v[:, :, keys])
 
-    grad = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    starts = range(0, q.shape[2], ROWS)
-    parts = [checkpoint(part, i, use_reentrant=False) if grad else part(i) for i in starts]
-    return torch.cat([x for x in parts if isinstance(x, Tensor)], 2)
+def _rows(
+    rows: slice, keys: slice, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits | None
+) -> Tensor:
+    p, _ = pattern(q, k, spec, edits, block(rows.start, rows.stop, q.device), keys)
+    return _weighted(p.to(v.dtype), v)
 
 
 def _weighted(p: Float[Tensor, "b h q k"], v: Float[Tensor, "b g k d"]) -> Float[Tensor, "b h q d"]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench_kernels import split
+from workbench_kernels import gradients, split
 from workbench_kernels.cutting import select_heads, select_pairs, select_rows, touched
 from workbench_kernels.sweep import ROWS, SCRATCH
 from workbench_kernels.types import AttentionSpec, HeadEdits
@@ -66,8 +66,7 @@ def _fast(
     z: Tensor, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits, flags: Tensor
 ) -> Bool[Tensor, "b h"]:
     """Write the heads that have class edits only by the flash ways; says which they were."""
-    grad = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    if grad or edits.key_class is None or not split.suits(q, k, spec):
+    if gradients.wanted(q, k, v, spec, edits) or edits.key_class is None or not split.suits(q, k, spec):
         return torch.zeros_like(flags)
     b, h = q.shape[:2]
     plain = flags & ~_otherwise(edits, b)

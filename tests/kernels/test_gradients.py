@@ -1,0 +1,162 @@
+"""Gradients through `chunked`: autograd of an N×N attention written out, numerical ones, and what is kept in between."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from workbench_kernels import AttentionSpec, HeadEdits, attend, chunked, reshaping
+from workbench_kernels.types import RowPatterns
+
+B, H, G, N, D = 2, 4, 2, 19, 4
+
+
+def leaves(dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
+    shapes = (B, H, N, D), (B, G, N, D), (B, G, N, D)
+    return [torch.randn(*s, dtype=dtype).requires_grad_() for s in shapes]
+
+
+def specs(name: str) -> AttentionSpec:
+    pad, j = torch.tensor([[0], [5]]), torch.arange(N)[None]
+    more = {
+        "causal": {},
+        "left padding": {"padding": j >= pad},
+        "right padding": {"padding": j < N - pad},
+        "sliding": {"allowed": lambda b, h, q, k: (k <= q) & (q - k < 6), "reach": 6},
+        "softcap": {"softcap": 1.5},
+        "learned sink": {"sink_logits": torch.randn(H, dtype=torch.float64).requires_grad_()},
+    }
+    return AttentionSpec(scale=0.4, **more[name])
+
+
+def edits(name: str) -> HeadEdits | None:
+    def table() -> torch.Tensor:
+        return (torch.rand(1, H, 2, dtype=torch.float64) * 0.8 + 0.1).requires_grad_()
+
+    keys = torch.zeros(B, 1, N, dtype=torch.long)
+    keys[..., 0], keys[..., 7:10] = 1, 2
+    rows = torch.tensor([[N - 1, 9], [N - 2, 11]])
+    weights = torch.rand(B, 2, 3, dtype=torch.float64).requires_grad_()
+    patterns = RowPatterns(torch.rand(B, H) < 0.7, rows, torch.randint(0, 9, (B, 2, 3)), weights)
+    return {
+        "none": None,
+        "gain": HeadEdits(gain=torch.rand(B, H, dtype=torch.float64).requires_grad_()),
+        "classes, others": HeadEdits(key_class=keys, class_gain=table(), freed=torch.ones(1, H, dtype=torch.long)),
+        "classes, all": HeadEdits(key_class=keys, class_gain=table(), freed=torch.full((1, H), 2)),
+        "bias and boost": HeadEdits(key_class=keys, bias=table(), boost=table()),
+        "window, uniform": HeadEdits(window=torch.tensor([[0, 3, 0, 9]]), sink=2, uniform=torch.arange(H)[None] == 2),
+        "rows": HeadEdits(rows=patterns),
+    }[name]
+
+
+def dense(q, k, v, spec: AttentionSpec, edit: HeadEdits | None) -> torch.Tensor:
+    """The whole pattern at once, from the definitions."""
+    k, v = k.repeat_interleave(H // G, 1), v.repeat_interleave(H // G, 1)
+    i, j = torch.arange(N)[:, None], torch.arange(N)[None]
+    s = q @ k.mT * spec.scale
+    s = s if spec.softcap is None else spec.softcap * torch.tanh(s / spec.softcap)
+    onehot = None if edit is None or edit.key_class is None else torch.nn.functional.one_hot(edit.key_class, 3).double()
+    if edit is not None and edit.boost is not None:
+        for c in (0, 1):
+            s = (
+                s
+                + (edit.boost[..., c, None, None] * s.abs() + edit.bias[..., c, None, None])
+                * onehot[..., None, :, c + 1]
+            )
+    seen = (j <= i) & (i - j < (spec.reach or N))
+    seen = (seen if spec.padding is None else seen & spec.padding[:, None, None]).expand(B, H, N, N)
+    if edit is not None and edit.window is not None:
+        w = edit.window[:, :, None, None]
+        first = 0 if spec.padding is None else spec.padding.int().argmax(-1)[:, None, None, None]
+        seen = seen & ((i - j < w) | (j < first + edit.sink) | (w == 0))
+    s = torch.where(seen, s, -1e300)
+    if spec.sink_logits is not None:
+        s = torch.cat([s, spec.sink_logits[None, :, None, None].expand(B, H, N, 1)], -1)
+    p = s.softmax(-1)[..., :N] * seen
+    if edit is not None and edit.rows is not None:
+        for b in range(B):
+            for r in range(2):
+                new = torch.zeros(N, dtype=p.dtype).index_add(0, edit.rows.keys[b, r], edit.rows.weights[b, r])
+                at = torch.zeros(B, H, N, 1, dtype=torch.bool)
+                at[b, edit.rows.heads[b], edit.rows.rows[b, r]] = True
+                p = torch.where(at, new * (j[0] <= edit.rows.rows[b, r]), p)
+    if edit is not None and edit.class_gain is not None:
+        g = torch.cat([torch.ones(1, H, 1, dtype=p.dtype), edit.class_gain], -1)
+        factor = torch.einsum("bhc,bgkc->bhk", g.expand(B, -1, -1), onehot)[:, :, None]
+        new = p * factor
+        if int(edit.freed[0, 0]) == 2:
+            p = new / new.sum(-1, keepdim=True).clamp_min(1e-300)
+        else:
+            other = onehot[..., None, :, 0]
+            mass = (p * other).sum(-1, keepdim=True)
+            share = 1 + (p - new).sum(-1, keepdim=True) / mass.clamp_min(1e-300)
+            p = torch.where(mass > 0, new * torch.where(other > 0, share, 1.0), p)
+    if edit is not None and edit.uniform is not None:
+        p = torch.where(edit.uniform[..., None, None], seen.double() / seen.sum(-1, keepdim=True).clamp_min(1), p)
+    z = p @ v
+    return z if edit is None or edit.gain is None else z * edit.gain[..., None, None]
+
+
+def inputs_of(spec: AttentionSpec, edit: HeadEdits | None) -> list[torch.Tensor]:
+    held = [spec.sink_logits] if edit is None else [spec.sink_logits, edit.gain, edit.class_gain, edit.bias, edit.boost]
+    held += [] if edit is None or edit.rows is None else [edit.rows.weights]
+    return [x for x in held if x is not None]
+
+
+CASES = [(s, "none") for s in ("causal", "left padding", "right padding", "sliding", "softcap", "learned sink")] + [
+    ("causal", "gain"), ("learned sink", "gain"), ("causal", "classes, others"), ("left padding", "classes, all"),
+    ("softcap", "bias and boost"), ("causal", "bias and boost"), ("sliding", "window, uniform"), ("causal", "rows"),
+    ("left padding", "window, uniform"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spec_name", "edit_name"), CASES)
+@pytest.mark.parametrize("in_turn", [False, True], ids=["together", "heads in turn"])
+def test_gradients_equal_those_of_the_whole_pattern(spec_name: str, edit_name: str, in_turn: bool, monkeypatch):
+    monkeypatch.setattr(chunked, "ROWS", 8)
+    if in_turn:
+        monkeypatch.setattr(reshaping, "SCRATCH", 0)
+    spec, edit, qkv = specs(spec_name), edits(edit_name), leaves()
+    of = qkv + inputs_of(spec, edit)
+    weight = torch.randn(B, H, N, D, dtype=torch.float64)
+    if spec.padding is not None:
+        weight = weight * spec.padding[:, None, :, None]
+    z, truth = attend(*qkv, spec, edit)[0], dense(*qkv, spec, edit)
+    torch.testing.assert_close(z * (weight != 0), truth * (weight != 0))
+    ours = torch.autograd.grad((z * weight).sum(), of)
+    theirs = torch.autograd.grad((truth * weight).sum(), of)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-7)
+        assert b.abs().max() > 1e-6, "a gradient that is zero cannot fail this test"
+
+
+@pytest.mark.parametrize("name", ["classes, others", "bias and boost"])
+def test_gradients_equal_differences(name: str, monkeypatch):
+    monkeypatch.setattr(chunked, "ROWS", 4)
+    edit, spec = edits(name), AttentionSpec(scale=0.4, softcap=2.0)
+    assert edit is not None and edit.key_class is not None
+    q, k, v = (x[:1, :, :6].detach().requires_grad_() for x in leaves())
+    short = replace(edit, key_class=edit.key_class[:1, :, 4:10])
+    assert torch.autograd.gradcheck(lambda *x: attend(*x, spec, short)[0], (q, k, v))
+
+
+@pytest.mark.parametrize("spec_name", ["causal", "left padding", "sliding", "softcap", "learned sink"])
+@pytest.mark.parametrize("edit_name", ["none", "classes, others", "window, uniform"])
+def test_nothing_of_the_size_of_the_pattern_is_kept(spec_name: str, edit_name: str, monkeypatch):
+    """Bytes of all distinct storages that autograd holds between forward and backward."""
+    monkeypatch.setattr(chunked, "ROWS", 8)
+    monkeypatch.setattr(reshaping, "SCRATCH", 0)
+    held: dict[int, int] = {}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        held[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    spec, edit, qkv = specs(spec_name), edits(edit_name), leaves()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        z, _ = attend(*qkv, spec, edit)
+    tensors = sum(x.untyped_storage().nbytes() for x in (*qkv, z))
+    assert max(held.values()) <= z.untyped_storage().nbytes() < B * H * N * N * 8
+    assert sum(held.values()) < tensors + H * B * N * D * 8 * 3  # a head's copies of its q, k and v
+    z.sum().backward()
