@@ -73,6 +73,12 @@ def checked(model: Any, inputs: Mapping[str, Any] | None, tokens: Tensor, past: 
     return {name: _placed(model, value) for name, value in further.items()}
 
 
+def placed(model: Any) -> bool:
+    """Whether masks, positions or later layers depend on where pictures stand, which a residual stream does not say."""
+    known = inspect.signature(model.bridge.original_model.forward).parameters
+    return any(name in known for name in ("token_type_ids", "mm_token_type_ids"))
+
+
 @contextlib.contextmanager
 def matching() -> Iterator[None]:
     """Says in one line what Hugging Face says of placeholders that are more or fewer than the pictures' parts."""

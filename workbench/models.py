@@ -162,6 +162,8 @@ class Model:
     ) -> Float[Tensor, "b n d"]:
         """The residual stream that enters a layer, [batch, seq, d_model]."""
         extra = images.checked(self, inputs, tokens, 0)
+        if extra and images.placed(self):
+            raise Unsupported(f"{self.name}: its masks or positions follow its pictures, so no forward resumes from here")
         if attention_mask is not None:
             extra["attention_mask"] = attention_mask.long()
         with self.seam.on(Plan(memory=self.memory, backend=self.backend)):

@@ -9,35 +9,28 @@ from __future__ import annotations
 
 import contextlib
 import types
+import warnings
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge.generalized_components.attention import AttentionBridge
-from transformer_lens.model_bridge.generalized_components.joint_qkv_attention import JointQKVAttentionBridge
-from transformer_lens.model_bridge.generalized_components.joint_qkv_position_embeddings_attention import (
-    JointQKVPositionEmbeddingsAttentionBridge,
-)
 from transformer_lens.model_bridge.generalized_components.position_embeddings_attention import (
     PositionEmbeddingsAttentionBridge,
 )
 from transformers import AttentionInterface, AttentionMaskInterface
 from workbench_kernels import AttentionSpec, HeadEdits, Reductions, Statistics
 
-from workbench import backends, kept_rows
+from workbench import backends, delegates, kept_rows
 from workbench.by_hooks import hooked
-from workbench.eager import eager_edits
 from workbench.errors import Unsupported
 from workbench.looking import from_scores
 from workbench.masks import CompactMask, compact_mask
 from workbench.plan import Plan
 
 NAME = "workbench"
-FIRED = {"hook_in", "hook_out", "hook_hidden_states", "hook_rot_q", "hook_rot_k"}
-"""Hook points of an attention bridge that the delegate fires itself; those of q, k, v, o fire by delegation."""
 
 
 def _attention(
@@ -54,6 +47,7 @@ def _attention(
     """What Hugging Face's attention modules call. q, k, v are after rotary embedding; k and v hold the cache."""
     seam: Seam = module._workbench_seam()
     bridge: AttentionBridge = module._workbench_bridge()
+    seam.reached.add(module._workbench_layer)
     if not isinstance(attention_mask, CompactMask):
         raise Unsupported(f"{type(module).__name__} gave the seam a {type(attention_mask).__name__} for a mask")
     if isinstance(bridge, PositionEmbeddingsAttentionBridge):
@@ -80,20 +74,22 @@ class Seam:
             attention = getattr(block, "attn", None)
             if attention is not None:
                 self.layers[i] = attention
-            if isinstance(attention, AttentionBridge):
-                object.__setattr__(attention, "_update_kv_cache", types.MethodType(_update_kv_cache, attention))
+        delegates.mend(bridge)
         self.plan: Plan | None = None
+        self.reached: set[int] = set()  # layers that have called `attend` in the forward at hand
         self.last = max(self.layers, default=-1)
 
     @property
     def unsupported(self) -> dict[int, str]:
         """Attention layers whose bridge class the seam does not know."""
-        return {i: type(a).__name__ for i, a in self.layers.items() if _kind(a) is None}
+        return {i: type(a).__name__ for i, a in self.layers.items() if delegates.kind(a) is None}
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, mask: CompactMask) -> Tensor:
         """One layer's attention by the plan."""
         plan = self.plan or Plan()
         edits = plan.edits_of(layer, mask, from_scores(q, k, spec))
+        if any(e.replace is not None for e in edits) and delegates.gated(self.layers[layer]):
+            raise Unsupported(f"layer {layer} gates its heads' outputs: they can be masked or scaled, not replaced")
         want = plan.reductions(layer, mask) if plan.reductions else None
         asked = [(o, *request) for o in plan.observers for request in o.requests(mask)]
         if want is None and asked:  # the first request rides on the forward itself
@@ -176,57 +172,25 @@ class Seam:
                 block.__dict__.pop("forward", None)
 
 
-def _update_kv_cache(self: Any, k: Tensor, v: Tensor, cache: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
-    # transformers 5.24 hands the attention layers `cache`, until then `past_key_values`. TransformerLens 4.3 knows the
-    # old name only and takes its absence for no past at all: each decoded token would attend to itself alone, without
-    # an error, in `_joint`, on layers that go the eager way and on the plain bridge. So this stays, inside `on` or not.
-    if cache is not None:
-        kwargs["past_key_values"] = cache
-    return type(self)._update_kv_cache(self, k, v, **kwargs)
-
-
-def _kind(attention: Any) -> str | None:
-    """How an attention bridge is delegated, judged by the methods it really runs."""
-    cls = type(attention)
-    if isinstance(attention, PositionEmbeddingsAttentionBridge):
-        return "split" if cls.forward is PositionEmbeddingsAttentionBridge.forward else None
-    known = (JointQKVAttentionBridge, JointQKVPositionEmbeddingsAttentionBridge)
-    if isinstance(attention, JointQKVAttentionBridge):
-        same = any(cls._reconstruct_attention is k._reconstruct_attention for k in known)
-        return "joint" if same and cls.forward is JointQKVAttentionBridge.forward else None
-    return None
-
-
-def _needs_eager(attention: Any) -> bool:
-    """Whether somebody asks this layer for what only the eager bridge can give."""
-    config = attention.config
-    if any(getattr(config, flag, False) for flag in ("use_attn_result", "use_split_qkv_input", "use_attn_in")):
-        return True
-    if getattr(attention, "_reorder_and_upcast_attn", False):
-        return True
-    # by identity: the bridges of q, k, v, o are found under the names of the Hugging Face module's projections, too
-    fired = {id(p) for part in "qkvo" if hasattr(attention, part) for p in getattr(attention, part).modules()}
-    for name, module in attention.named_modules():
-        if isinstance(module, HookPoint) and module.has_hooks() and name not in FIRED and id(module) not in fired:
-            return True
-    return False
-
-
 def _install(seam: Seam, layer: int, attention: Any) -> None:
     module = attention.original_component
     for name, value in (("seam", weakref.ref(seam)), ("bridge", weakref.ref(attention)), ("layer", layer)):
         object.__setattr__(module, f"_workbench_{name}", value)
-    joint = _kind(attention) == "joint"
-    name = "_reconstruct_attention" if joint else "forward"
+    kind = delegates.kind(attention)
+    name = "_reconstruct_attention" if kind == "joint" else "forward"
     original = getattr(attention, name)
 
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _needs_eager(self) or (seam.plan is not None and seam.plan.backend == "hooks"):
-            with _eagerly(seam, layer, self, kwargs):
+        if delegates.needs_eager(self) or (seam.plan is not None and seam.plan.backend == "hooks"):
+            with (_shown if kind == "native" else _eagerly)(seam, layer, self, kwargs):
                 return original(*args, **kwargs)
-        if joint:
+        if kind == "joint":
             return _joint(self, *args, **kwargs), None
-        return AttentionBridge.forward(self, *args, **kwargs)
+        seam.reached.discard(layer)
+        out = AttentionBridge.forward(self, *args, **kwargs)
+        if layer not in seam.reached:
+            raise Unsupported(f"layer {layer}: {type(module).__name__} computes attention without asking transformers")
+        return out
 
     # the bridge's __setattr__ would hand the function to the wrapped Hugging Face module
     object.__setattr__(attention, name, types.MethodType(run, attention))
@@ -234,7 +198,7 @@ def _install(seam: Seam, layer: int, attention: Any) -> None:
 
 @contextlib.contextmanager
 def _eagerly(seam: Seam, layer: int, attention: Any, kwargs: dict[str, Any]) -> Iterator[None]:
-    """Give the eager bridge a dense mask and apply this layer's edits behind the user's hooks."""
+    """Give the eager bridge a dense mask, and this layer its edits and statistics behind the user's hooks."""
     mask, plan = kwargs.get("attention_mask"), seam.plan or Plan()
     if not isinstance(mask, CompactMask):
         raise Unsupported(f"{type(attention).__name__} got a {type(mask).__name__} for a mask")
@@ -244,22 +208,39 @@ def _eagerly(seam: Seam, layer: int, attention: Any, kwargs: dict[str, Any]) -> 
         )
     heads = int(attention.config.n_heads)
     dtype = next(attention.original_component.parameters()).dtype
-    if plan.backend == "hooks":
-        kwargs["attention_mask"] = mask.dense(dtype, heads, plan.memory)
-        with hooked(plan, layer, attention, mask):
-            yield
-        return
-    asked = any(o.requests(mask) for o in plan.observers)
-    if asked or (plan.reductions is not None and plan.reductions(layer, mask) is not None):
-        raise Unsupported(
-            f"layer {layer}: statistics and hooks on the pattern cannot be had in one forward; remove the hook"
-        )
     kwargs["attention_mask"] = mask.dense(dtype, heads, plan.memory)
-    if plan.edits is None:
+    if plan.edits is None and plan.reductions is None and not plan.observers:
         yield
         return
-    with eager_edits(attention, lambda look: plan.edits_of(layer, mask, look), mask.spec(1.0), heads):
+    with hooked(plan, layer, attention, mask):
         yield
+
+
+@contextlib.contextmanager
+def _shown(seam: Seam, layer: int, attention: Any, kwargs: dict[str, Any]) -> Iterator[None]:
+    """A layer that the bridge leaves to Hugging Face shows its pattern and cannot change it: who tries is told."""
+    mask, plan, config = kwargs.get("attention_mask"), seam.plan or Plan(), attention.original_component.config
+    if not isinstance(mask, CompactMask):
+        raise Unsupported(f"{type(attention).__name__} got a {type(mask).__name__} for a mask")
+    if plan.edits is not None or plan.reductions is not None or plan.observers:
+        raise Unsupported(
+            f"layer {layer}: {type(attention).__name__} leaves attention to Hugging Face, so whole patterns go with no "
+            "edits and no statistics; remove the hook on the pattern, or backend='hooks'"
+        )
+    dtype = next(attention.original_component.parameters()).dtype
+    kwargs["attention_mask"] = mask.dense(dtype, int(attention.config.n_heads), plan.memory)
+    config._attn_implementation = "eager"
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*edit is discarded")
+            yield
+    except UserWarning as warning:
+        raise Unsupported(
+            f"layer {layer}: {type(attention).__name__} cannot honour an edit by a hook on its pattern or scores; "
+            "use wb.set_pattern, wb.amplify and their like"
+        ) from warning
+    finally:
+        config._attn_implementation = NAME
 
 
 def _joint(attention: Any, q: Tensor, k: Tensor, v: Tensor, **kwargs: Any) -> Tensor:
