@@ -15,7 +15,7 @@ import tiny_models
 import torch
 import torch.nn.functional as F
 from workbench_analyses.attention_sinks import ScanSinks
-from workbench_analyses.sinks import causal, rules
+from workbench_analyses.sinks import causal
 from workbench_analyses.sinks.found import Parked
 from workbench_analyses.sinks.renumbered import windowed_outputs
 
@@ -23,6 +23,7 @@ import workbench as wb
 from workbench.errors import BadInput
 from workbench.heads import Head
 from workbench.reference_models.catalogue import PLANTED
+from workbench.sinks import SinkRule, held_by_most
 
 SHARED = Path(os.environ.get("WORKBENCH_SHARED", Path(__file__).parents[2].parent / "shared"))
 STORIES = SHARED / "data" / "models" / "stories260k"
@@ -110,10 +111,10 @@ def flagged(p, a=5.0):
     share = 1 / torch.arange(1, n + 1).double()
     even = torch.stack([share[k:].sum() for k in range(n)]) / count
     received = p.sum(0) / count
-    shaped = received[None, None, None], even[None, None], count[None, None]
+    shaped = received[None, None, None], even[None, None], count[None, None], torch.tensor([n]), torch.tensor([0])
     held = torch.tensor([float((p[k:, k] > share[k:] * (1 + 1e-9)).double().mean()) for k in range(n)])
-    own = rules.candidates(*shaped, a, n)[0, 0, 0] & rules.corrected(held)
-    return own.nonzero()[:, 0].tolist(), rules.paper(shaped[0], a, n)[0, 0, 0].nonzero()[:, 0].tolist()
+    own, paper = (SinkRule(name, a).candidates(*shaped)[0, 0, 0] for name in ("corrected", "paper"))
+    return (own & held_by_most(held)).nonzero()[:, 0].tolist(), paper.nonzero()[:, 0].tolist()
 
 
 @pytest.mark.parametrize("n", LENGTHS)
@@ -269,7 +270,7 @@ def test_a_renumbered_window_is_that_of_a_streaming_cache(tmp_path):
 def test_llama_has_no_first_token_sink():
     scan = wb.analyses.attention_sinks.scan("llama", samples=3, proof="none")
     assert scan.verdict.startswith("no first-token sink: the largest mean attention to <bos> is 0.2")
-    assert "L0H8" in scan.verdict and "none parks on a later token; not validated" in scan.verdict
+    assert "L0H8" in scan.verdict and scan.verdict.endswith("none parks on a later token; not validated")
     assert not scan.parked and scan.near and scan.epsilon_rate(scan.natural) > 10, "at T = 64 it is only less spread"
     best = scan.scores.values.max()
     assert 0.2 < best < 0.3 and scan.natural.rate.mean(0).max() > best + 0.1
@@ -366,3 +367,19 @@ def test_the_command_says_it_in_one_line_and_exits_with_2(words, said, tmp_path)
     done = subprocess.run(["workbench", "scan-sinks", *words], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and said in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_massive_activations_name_the_sink_dimensions(tmp_path):
+    """A first token whose embedding holds one huge number: the dimension is found, and the token stands out in it."""
+    model = wb.load(tiny_models.save("llama", tmp_path))
+    model.bridge.original_model.model.embed_tokens.weight.data[1, 7] = 1e5
+    scan = wb.analyses.attention_sinks.scan(model, tokens=64, samples=2, proof="none", recent=8)
+    assert scan.dims == [7] and scan.natural.massive_layers(100, 1000) == [0, 1, 2]
+    assert scan.tau == pytest.approx(20 * (32 / 4096) ** 0.5)
+    assert [(scan.words[i], texts, layers) for i, texts, layers, _ in scan.natural.phi_tokens(scan.tau)] == [
+        ("<bos>", 2, 3)
+    ]
+    assert scan.natural.phi[:, :, 0] == pytest.approx(32**0.5, rel=1e-3), "nothing else is left of the token"
+    assert "sink dimensions [7]" in scan.report()
+    calm = wb.analyses.attention_sinks.scan(model, tokens=64, samples=2, proof="none", recent=8, massive_least=1e6)
+    assert calm.dims == [] and "Φ > τ" not in calm.report()

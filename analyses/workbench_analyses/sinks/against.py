@@ -78,7 +78,7 @@ def against_retrieval(
     try:
         units = list(blocks(assembler, [min(LENGTH, model.context - 16)], DEPTHS, ROUNDS, config.seed + 30_000))
     except BadInput as error:
-        return f"no comparison with retrieval: {error}"
+        return f"no comparison with retrieval: {str(error).partition(':')[0]}"
     stops = answer_ends(model.tokenizer, model.stop_tokens)
     scored = [(x, s) for unit in units for x, s in zip(unit.samples, score_block(model, unit, stops), strict=True)]
     answered = [(x, s) for x, s in scored if s.accepted]

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from workbench.heads import Head
-from workbench_analyses.sinks import rules
+from workbench.sinks import HELD
 from workbench_analyses.sinks.passes import COLUMNS, Arrays, is_massive
 from workbench_analyses.sinks.texts import Texts
 
@@ -88,6 +88,13 @@ class Found:
                 out[s.text, s.head.layer, s.head.head] += 1
         return out
 
+    def received(self) -> Float[np.ndarray, "texts layers heads"]:
+        """What the strongest sink of each head receives; 0 where it has none."""
+        out = np.where(np.isnan(self.first), np.nan, 0.0)
+        for (text, head), sink in self.strongest.items():
+            out[text, head.layer, head.head] = sink.received
+        return out
+
     @cached_property
     def strongest(self) -> dict[tuple[int, Head], Sink]:
         """The sink that receives most, by (text, head)."""
@@ -128,6 +135,15 @@ class Found:
             out.append(TokenSinks(token, first, pairs, texts, (min(keys), max(keys)), *means))
         return tuple(sorted(out, key=lambda t: (-t.pairs, -t.received)))
 
+    def phi_tokens(self, tau: float) -> list[tuple[int, int, int, float]]:
+        """Tokens with Φ > tau: id, texts and layers in which it is so, largest Φ; those of most texts first."""
+        at: dict[int, list[tuple[int, int, float]]] = {}
+        for text, layer, key in np.argwhere(self.phi > tau).tolist():
+            token = int(self.texts.tokens[text, key])
+            at.setdefault(token, []).append((text, layer, float(self.phi[text, layer, key])))
+        rows = [(i, len({x[0] for x in v}), len({x[1] for x in v}), max(x[2] for x in v)) for i, v in at.items()]
+        return sorted(rows, key=lambda r: (-r[1], -r[3]))
+
     def massive_layers(self, least: float, ratio: float) -> list[int]:
         """Layers after which a massive activation stands."""
         return np.flatnonzero(is_massive(self.massive, least, ratio).any((0, 2))).tolist()
@@ -142,7 +158,7 @@ def found(
         _sink(row, held, phi, start, texts)
         for a, b, start in zip(first, second, starts, strict=True)
         for row, held, phi in zip(a["candidates"], b["held"], b["phi_at"], strict=True)
-        if rules.corrected(held)
+        if held >= HELD
     )
     massive = {k: joined[k] for k in ("values", "positions", "dims", "median")}
     maps = {k: joined[k] for k in ("first", "paper", "absolute", "learned")}

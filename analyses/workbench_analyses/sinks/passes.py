@@ -15,8 +15,8 @@ from torch import Tensor
 from workbench import probes
 from workbench.models import Model
 from workbench.observation import observe
+from workbench.sinks import SinkRule
 from workbench_analyses.attention_sinks import ScanSinks
-from workbench_analyses.sinks import rules
 
 PEAKS = 32
 """Largest activations looked at for sink dimensions; three are shown."""
@@ -34,13 +34,18 @@ def first_pass(model: Model, tokens: Int[Tensor, "b n"], config: ScanSinks) -> d
     seen, n = observe(model, tokens, asked), tokens.shape[1]
     received, even = seen["received"].double(), seen["even"]
     queries = even.queries
-    flags = rules.candidates(received, even.received, queries, config.a, n)
+    every, zero = torch.full((len(tokens),), n), torch.zeros(len(tokens), dtype=torch.long)
+
+    def flagged(rule: SinkRule) -> Tensor:
+        return rule.candidates(received, even.received, queries, every, zero)
+
+    flags = flagged(SinkRule(a=config.a))
     first = received[..., 0] * (queries[..., :1] / n)  # over all queries; a sliding window hides the key from some
     massive = seen["massive"]
     out = {
         "first": first,
-        "paper": rules.paper(received, config.a, n).sum(-1),
-        "absolute": rules.absolute(received, config.absolute).sum(-1),
+        "paper": flagged(SinkRule("paper", config.a)).sum(-1),
+        "absolute": flagged(SinkRule(absolute=config.absolute)).sum(-1),
         "learned": seen["sink_mass"].mean(-1),
     }
     missing = received.isnan().all(-1)  # layers without softmax attention

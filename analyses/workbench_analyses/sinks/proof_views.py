@@ -48,15 +48,17 @@ def _verdicts(scan: SinkScan) -> Table:
 
 
 def _table(scan: SinkScan) -> Table:
-    rows: list[list[Cell]] = []
+    """Of planted models the KL only: they predict nothing, so their loss means nothing."""
+    trained, rows = scan.measure == "loss", []
+    measures = ("loss", "control_loss", "kl", "control_kl") if trained else ("kl", "control_kl")
     for check in scan.checks:
         for op in EVERY:
-            row = [check.change(op, what) for what in ("loss", "control_loss", "kl", "control_kl")]
-            rows.append([str(check.parked.head), op, *row])
-    columns = ("head", "edit", "Δ loss (95 %)", "controls", "KL (95 %)", "controls: KL")
+            rows.append([str(check.parked.head), op, *(check.change(op, what) for what in measures)])
+    columns = ("head", "edit", *(("Δ loss (95 %)", "controls") if trained else ()), "KL (95 %)", "controls: KL")
+    loss = "Next-token loss, edited minus plain, and " if trained else ""
     caption = (
-        "Next-token loss, edited minus plain, and KL(plain ‖ edited) per row, in nats; 95 % intervals over "
-        f"{len(scan.natural.first)} texts. With no first token kept, renumbering changes nothing."
+        f"{loss}KL(plain ‖ edited) per row, in nats; 95 % intervals over {len(scan.natural.first)} texts. With no first "
+        "token kept, renumbering changes nothing."
     )
     return Table(columns, rows, caption, heads="head", limit=len(EVERY) * 2)
 
@@ -66,15 +68,16 @@ def retrieval_blocks(scan: SinkScan) -> list[Block]:
     against = scan.against
     if not isinstance(against, Against):
         return [Prose(callout=against[0].upper() + against[1:] + ".", tone="warn")]
-    compared = scan.scores.compare(against.retrieval)
-    hidden = scan.companions["hidden"].values
+    strongest = scan.companions["strongest"]
+    first, any_place = (x.compare(against.retrieval).spearman for x in (scan.scores, strongest))
     both: list[list[Cell]] = [
-        [str(h), float(scan.scores.values[h]), float(hidden[h]), float(against.retrieval.values[h])]
+        [str(h), float(scan.scores.values[h]), float(strongest.values[h]), float(against.retrieval.values[h])]
         for h in (*against.retrieval.rank(),)
     ]
     columns = Table(
-        ("head", "S_BOS", "hidden sinks a text", "retrieval score"), both,
-        f"Both columns of all heads, by retrieval score; Spearman {compared.spearman:.2f} over {compared.n_heads} heads.",
+        ("head", "S_BOS", "strongest sink", "retrieval score"), both,
+        f"All heads by retrieval score. Spearman with it: S_BOS {first:.2f}, what the strongest sink receives "
+        f"{any_place:.2f}; {len(both)} heads.",
         heads="head", digits=2, limit=LISTED,
     )  # fmt: skip
     rows: list[list[Cell]] = []

@@ -24,8 +24,9 @@ from workbench.views import (
     TokenView,
 )
 from workbench.views.text import visible
+from workbench_analyses.sinks.massive_views import massive_blocks
 from workbench_analyses.sinks.proof_views import check_blocks, retrieval_blocks
-from workbench_analyses.sinks.tables import massive_rows, rule_rows
+from workbench_analyses.sinks.tables import rule_rows
 
 if TYPE_CHECKING:
     from workbench_analyses.sinks.result import SinkScan
@@ -54,7 +55,7 @@ def report(scan: SinkScan) -> str:
         Section("Heads", _heads(scan)),
         Section("Sinks in their text", _in_text(scan)),
         Section("Rules side by side", [_rules(scan)]),
-        Section("Massive activations", _massive(scan)),
+        Section("Massive activations", massive_blocks(scan)),
         Section("Without the sink", check_blocks(scan)),
         Section("Sinks against retrieval", retrieval_blocks(scan)),
         Section("Method", [Prose(METHOD, _parameters(scan))]),
@@ -171,30 +172,6 @@ def _rules(scan: SinkScan) -> Table:
     rows = [[r.texts, r.rule, r.keys, r.heads] for r in rule_rows(scan)]
     caption = "keys: flagged (layer, head, key) of a text; heads: with a flagged key in at least half of the texts."
     return Table(("texts", "rule", "keys", "heads"), rows, caption, digits=1)
-
-
-def _massive(scan: SinkScan) -> list[Block]:
-    c, m = scan.config, scan.natural.massive
-    layers = list(range(scan.scores.n_layers))
-    text = m["values"][..., 0].argmax(0)
-    with np.errstate(divide="ignore"):
-        tops = [np.log10(m["values"][text, layers, i]) for i in range(3)]
-        median = np.log10(m["median"][text, layers])
-    names = ("largest |h|", "second", "third", "median")
-    series = [
-        Series(name, layers, [float(v) if np.isfinite(v) else float("nan") for v in y])
-        for name, y in zip(names, (*tops, median), strict=True)
-    ]
-    found = scan.natural.massive_layers(c.massive_least, c.massive_ratio)
-    said = f"after layers {', '.join(map(str, found))}; sink dimensions {scan.dims}" if found else "none"
-    rule = f"massive: |h| > {c.massive_least:g} and ≥ {c.massive_ratio:g} × median: {said}"
-    curves = Curves(
-        series, "layer", "log₁₀ |h| of the residual stream", rule, y_range=None, digits=2,
-        caption=f"Behind each layer, of the text with its largest activation; {rule}.",
-    )  # fmt: skip
-    caption = "The three largest |h| behind each layer, and where they stand."
-    columns = ("layer", "largest", "second", "third", "dimension at position", "median", "ratio", "massive")
-    return [curves, Table(columns, massive_rows(scan.natural, c.massive_least, c.massive_ratio), caption, digits=2)]
 
 
 def _parameters(scan: SinkScan) -> dict[str, object]:

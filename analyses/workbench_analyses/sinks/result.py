@@ -43,9 +43,10 @@ class SinkScan:
     """Sinks of natural and random texts, the causal check, the comparison with retrieval, and what it took.
 
     scores: S_BOS, mean attention to the first token, on natural texts. companions: the same on random texts, hidden
-    sinks per text, the learned sink's share where there is one. words: strings of the token ids in here. dims, tau:
-    sink dimensions and the Φ from which a token is a sink token. measure: what the check's verdicts go by, loss or kl.
-    near: the checked heads do not park, they come nearest to it. cost: seconds and peak memory. path: the run folder.
+    sinks per text, what the strongest sink receives (0: none), the learned sink's share where there is one. words:
+    strings of the token ids in here. dims, tau: sink dimensions and the Φ from which a token is a sink token. measure:
+    what the check's verdicts go by, loss or kl. near: the checked heads do not park, they come nearest to it. cost:
+    seconds and peak memory. path: the run folder.
     """
 
     scores: HeadScores
@@ -97,18 +98,16 @@ class SinkScan:
 
     def _checked(self) -> str:
         if not self.checks:
-            return "not validated"
+            return "not validated" if self.config.proof == "none" else "no head has a sink to check"
+        needed = sum(check.needed(self.measure) for check in self.checks)
         if self.near:
-            return "the nearest heads do without their sink" if not self._needed() else "the nearest heads need it"
-        every = "" if len(self.checks) == len(self.parked) else f" (of the {len(self.checks)} strongest)"
-        return f"{self._needed()} of them need it by the causal check{every}, the others only park"
+            return f"of the {len(self.checks)} nearest heads {needed or 'none'} need their sink"
+        which = "" if len(self.checks) == len(self.parked) else f"of the {len(self.checks)} strongest "
+        return f"by the causal check {which}{needed} need their sink, {len(self.checks) - needed} only park"
 
     def told(self, check: Check) -> str:
         """The verdict on a head; of one that does not park it is not said that it does."""
         return check.verdict(self.measure).removeprefix("parked, " if self.near else "")
-
-    def _needed(self) -> int:
-        return sum(check.needed(self.measure) for check in self.checks)
 
     @property
     def conditions(self) -> str:

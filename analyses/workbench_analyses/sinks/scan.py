@@ -19,9 +19,10 @@ from workbench.progress import Stages, progress
 from workbench.reference_models.catalogue import PLANTED
 from workbench.runs import Remember, Run, unremembered
 from workbench.scores_io import score_files
+from workbench.sinks import LEAST_QUERIES, SHARE_OF_TEXT
 from workbench.tasks.needle import Assembler
 from workbench_analyses.attention_sinks import ScanSinks
-from workbench_analyses.sinks import passes, rules
+from workbench_analyses.sinks import passes
 from workbench_analyses.sinks.against import against_retrieval
 from workbench_analyses.sinks.causal import check_heads
 from workbench_analyses.sinks.found import Found, Parked, found
@@ -86,11 +87,13 @@ def _scan(work: _Work, texts: tuple[Texts, Texts], assembler: Assembler, started
     cost = {"scan_seconds": scored - started, "proof_seconds": ended - scored, "peak_memory_mib": peak_memory()}
     if run is not None:
         cost["unit_seconds"] = run.seconds()
+    tau = check_tau(config, model)
     ids = {s.token for f in (natural, random) for s in f.sinks} | set(natural.texts.tokens[:, 0].tolist())
+    ids |= {row[0] for row in natural.phi_tokens(tau)}
     scores, companions = _scores(work, natural, random)
     return SinkScan(
         scores, companions, natural, random, parked, near, checks, against, _in_text(work, natural, checked),
-        {i: _word(model, i) for i in ids}, dims, check_tau(config, model), "kl" if model.name in PLANTED else "loss",
+        {i: _word(model, i) for i in ids}, dims, tau, "kl" if model.name in PLANTED else "loss",
         config, model.label, cost, str(run.path) if run else None,
     )  # fmt: skip
 
@@ -133,7 +136,7 @@ def _scores(work: _Work, natural: Found, random: Found) -> tuple[HeadScores, dic
         "parameters": work.config.question(),
     }  # fmt: skip
     scores = HeadScores.from_samples(natural.first, "sinks/first_token", **common)
-    others = {"random": random.first, "hidden": natural.flagged(hidden=True), "first": natural.flagged(hidden=False)}
+    others = {"random": random.first, "hidden": natural.flagged(hidden=True), "strongest": natural.received()}
     if not np.isnan(natural.learned).all():
         others["learned"] = natural.learned
     return scores, {k: HeadScores.from_samples(v, f"sinks/{k}", **common) for k, v in others.items()}
@@ -145,7 +148,7 @@ def _in_text(work: _Work, natural: Found, checked: Sequence[Parked]) -> InText:
     best = np.argsort(-np.nan_to_num(natural.first.mean(0), nan=-1), axis=None, kind="stable")[:SHOWN]
     heads = tuple(p.head for p in checked[:SHOWN]) or tuple(Head(*divmod(int(i), work.model.n_heads)) for i in best)
     seen = observe(work.model, tokens, [probes.received(), probes.even()])
-    enough = rules.enough_queries(seen["even"].queries[:, 0], tokens.shape[1])[:, None]
+    enough = seen["even"].queries[:, :1] >= max(LEAST_QUERIES, tokens.shape[1] / SHARE_OF_TEXT)
     received = seen["received"][:, 0].where(enough, 0.0).cpu().numpy()
     sinks = {s.key: None for h in heads if (s := natural.strongest.get((0, h))) is not None}
     words = tuple(_word(work.model, i) for i in tokens[0].tolist())

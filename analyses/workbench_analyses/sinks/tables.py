@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from workbench_analyses.sinks import rules
+from workbench.sinks import HELD, LEAST_QUERIES
 from workbench_analyses.sinks.against import Against
 from workbench_analyses.sinks.causal import EVERY
 from workbench_analyses.sinks.passes import is_massive
@@ -31,13 +31,13 @@ def rule_rows(scan: SinkScan) -> list[RuleRow]:
     c, out = scan.config, []
     for found in (scan.natural, scan.random):
         flags = {
-            f"corrected: α > {c.a:g}·u, at least {rules.LEAST_QUERIES} queries, half of them": found.flagged(),
+            f"corrected: α > {c.a:g}·u, at least {LEAST_QUERIES} queries, half of them": found.flagged(),
             f"paper: α > {c.a:g}/N = {c.a / c.tokens:.3f}": found.paper,
             f"authors' code: α > {c.absolute:g}": found.absolute,
             f"first token: α > ε = {c.epsilon:g}": (found.first > c.epsilon).astype(float),
         }
         for rule, counts in flags.items():
-            keys, heads = np.nansum(counts) / len(counts), int(((counts > 0).mean(0) >= rules.HELD).sum())
+            keys, heads = np.nansum(counts) / len(counts), int(((counts > 0).mean(0) >= HELD).sum())
             out.append(RuleRow(found.texts.kind, rule, float(keys), heads))
     return out
 
@@ -100,12 +100,13 @@ def _check(scan: SinkScan, i: int) -> dict[str, Any]:
 
 
 def _against(scan: SinkScan, against: Against) -> dict[str, Any]:
-    compared = scan.scores.compare(against.retrieval)
+    first, any_place = (x.compare(against.retrieval).spearman for x in (scan.scores, scan.companions["strongest"]))
     parking = {}
     for head in against.retrieval_heads():
         asked, idle, change = against.parking(head)
         parking[str(head)] = {"with_needle": asked, "without": idle, "change": change}
     return {
-        "spearman": compared.spearman, "samples": against.n, "recall": against.base, "parking": parking,
+        "spearman": {"first_token": first, "strongest_sink": any_place},
+        "samples": against.n, "recall": against.base, "parking": parking,
         "recall_edited": {str(h): dict(zip(EVERY, r.tolist(), strict=False)) for h, r in against.recall.items()},
     }  # fmt: skip

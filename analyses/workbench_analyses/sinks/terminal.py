@@ -113,9 +113,10 @@ def _checks(scan: SinkScan) -> Any:
 def _retrieval(scan: SinkScan) -> str:
     if not isinstance(scan.against, Against):
         return scan.against
-    rank = scan.scores.compare(scan.against.retrieval).spearman
+    against = scan.against.retrieval
+    first, any_place = (x.compare(against).spearman for x in (scan.scores, scan.companions["strongest"]))
     heads = scan.against.retrieval_heads()
-    said = f"first-token attention against retrieval score: Spearman {rank:.2f}"
+    said = f"Spearman with the retrieval score: first-token attention {first:.2f}, strongest sink {any_place:.2f}"
     if not heads:
         return f"{said}; no retrieval head"
     figures = [scan.against.parking(h)[:2] for h in heads]
