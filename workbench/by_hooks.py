@@ -1,17 +1,21 @@
-"""`backend="hooks"`: one layer's eager forward with its edits and statistics as hooks on scores, pattern and output."""
+"""One layer's eager forward, with its edits and statistics as hooks on scores, pattern and output.
+
+So runs `backend="hooks"`, and a layer on whose pattern somebody has put a function: there all edits hold behind it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
-from workbench_kernels import HeadEdits, Reductions, Statistics, reference
+from workbench_kernels import HeadEdits, Reductions, Statistics
 
 from workbench import dense
+from workbench.dense_statistics import Whole
 from workbench.looking import from_pattern
 from workbench.masks import CompactMask
 from workbench.plan import Plan
@@ -19,7 +23,7 @@ from workbench.plan import Plan
 
 @contextlib.contextmanager
 def hooked(plan: Plan, layer: int, attention: Any, mask: CompactMask) -> Iterator[None]:
-    """Torch hooks behind the user's own at hook_attn_scores, hook_pattern and before hook_z's projection."""
+    """Torch hooks behind the user's own at hook_attn_scores, hook_pattern and before the output projection."""
     run = _Layer(plan, layer, attention, mask)
     handles = [
         attention.hook_attn_scores.register_forward_hook(run.on_scores),
@@ -41,23 +45,22 @@ class _Layer:
         self.spec = mask.spec(1.0, sinks=getattr(attention.original_component, "sinks", None))
         rows = torch.arange(mask.queries, device=mask.device)[None]
         self.seen = self.spec.visible(rows, slice(0, mask.keys), mask.batch).expand(mask.batch, 1, -1, -1)
+        self.behind = bool(attention.hook_pattern.has_hooks())
         self.edits: list[HeadEdits] = []
-        self.pattern = self.lse = torch.empty(0)
+        self.scores = self.edited_scores = self.pattern = torch.empty(0)
 
-    def on_scores(self, _: Any, __: Any, s: Tensor) -> Tensor:
-        """Scores are edited, and their log-sum-exp is known."""
-        new = s.double()
+    def on_scores(self, _: Any, __: Any, s: Tensor) -> Tensor | None:
+        """Scores are edited; behind a user's hook on the pattern they are only looked at."""
+        self.scores = self.edited_scores = s.double()
         for edit in [] if self.plan.edits is None else self.plan.edits.known(self.layer, self.mask):
-            new = dense.edit_scores(new, self.seen, edit, self.spec)
-        self.lse = new.masked_fill(~self.seen, float("-inf")).logsumexp(-1)
-        if self.spec.sink_logits is not None:
-            self.lse = torch.logaddexp(self.lse, self.spec.sink_logits.double()[None, :, None].expand_as(self.lse))
-        return new.to(s.dtype).clamp_min(torch.finfo(s.dtype).min)
+            self.edited_scores = dense.edit_scores(self.edited_scores, self.seen, edit, self.spec)
+        return None if self.behind else self.edited_scores.to(s.dtype).clamp_min(torch.finfo(s.dtype).min)
 
     def on_pattern(self, _: Any, __: Any, p: Tensor) -> Tensor:
         """The pattern is edited, and kept for statistics."""
-        self.edits = self.plan.edits_of(self.layer, self.mask, from_pattern(p.double(), self.spec, self._edited))
-        new = self._edited(p.double(), self.edits)
+        old = dense.reweighed(p.double(), self.scores, self.edited_scores, self.spec) if self.behind else p.double()
+        self.edits = self.plan.edits_of(self.layer, self.mask, from_pattern(old, self.spec, self._edited))
+        new = self._edited(old, self.edits)
         self.pattern = new.detach() * self.seen
         return new.to(p.dtype)
 
@@ -85,14 +88,11 @@ class _Layer:
                 observer.read(layer, probes, self._statistics(request, z), self.mask)
 
     def _statistics(self, want: Reductions, z: Tensor) -> Statistics:
-        on_cpu = {k: x.cpu() for k in ("rows", "spans") if (x := getattr(want, k)) is not None}
-        spec = {k: x.cpu() for k in ("padding", "first", "sink_logits") if (x := getattr(self.spec, k)) is not None}
-        found = reference.statistics(
-            self.pattern.cpu(), self.lse.cpu(), replace(self.spec, **spec), replace(want, **on_cpu)
-        )
+        lse = dense.log_sum_exp(self.edited_scores.masked_fill(~self.seen, float("-inf")), self.spec)
+        found = Whole(self.pattern, lse, self.seen, self.spec).reduce(want)
         found.norms = z.double().norm(dim=-1) if want.norms else None
         for field in fields(found):
             x = getattr(found, field.name)
-            if x is not None:
-                setattr(found, field.name, x.to(z.device, torch.float32 if x.is_floating_point() else x.dtype))
+            if x is not None and x.is_floating_point():
+                setattr(found, field.name, x.float())
         return found

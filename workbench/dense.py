@@ -1,6 +1,6 @@
 """Edits on whole N×N patterns, written from their definitions in float64 and sharing no code with the kernels.
 
-What `backend="hooks"` computes with, so that the fused ways can be checked against it. Slow and large on purpose.
+The fused ways can be checked against them (`backend="hooks"`). Slow and large on purpose.
 """
 
 from __future__ import annotations
@@ -50,6 +50,27 @@ def edit_scores(s: Pattern, seen: Seen, edits: HeadEdits, spec: AttentionSpec) -
             add = table[..., c].double()[:, :, None, None] * (s.abs() if name == "boost" else 1)
             new = torch.where(_member(edits, c + 1, s.shape[-1]) & holding(edits, s) & seen, new + add, new)
     return new.masked_fill(seen & ~narrowed(seen, edits, spec), float("-inf"))
+
+
+def log_sum_exp(s: Pattern, spec: AttentionSpec) -> Float[Tensor, "b h q"]:
+    """Of each row, a learned sink included."""
+    lse = s.logsumexp(-1)
+    return lse if spec.sink_logits is None else torch.logaddexp(lse, spec.sink_logits.to(lse)[None, :, None])
+
+
+def reweighed(p: Pattern, before: Pattern, after: Pattern, spec: AttentionSpec) -> Pattern:
+    """A pattern that is no longer the softmax of its scores, under a change of these scores.
+
+    A row keeps its sum, together with the share that a learned sink has of it; rows without a change keep every bit.
+    """
+    change = torch.where(before == after, 0.0, after - before)
+    share = 0.0
+    if spec.sink_logits is not None:  # not as 1 − Σp, which would cancel where the share is small
+        share = (spec.sink_logits.to(before)[None, :, None] - log_sum_exp(before, spec)).exp()[..., None]
+    weighed = p * change.exp()
+    total = weighed.sum(-1, keepdim=True) + share
+    new = weighed * ((p.sum(-1, keepdim=True) + share) / _or_one(total))
+    return torch.where((change != 0).any(-1, keepdim=True), new, p)
 
 
 def edit_pattern(p: Pattern, seen: Seen, edits: HeadEdits, spec: AttentionSpec) -> Pattern:

@@ -148,6 +148,26 @@ def test_gradients_pass_through_hooks(llama):
 
 
 @torch.no_grad()
+def test_statistics_behind_a_users_hook_are_of_what_the_hook_made(llama):
+    x, asked = tokens(), [probes.received(), probes.mass([(5, 9)]), probes.lse()]
+
+    def first_key(p, hook):
+        p = torch.zeros_like(p)
+        p[..., 5] = 1
+        return p
+
+    with llama.bridge.hooks(fwd_hooks=[("blocks.1.attn.hook_pattern", first_key)]):
+        seen = observe(llama, x, asked)
+        with wb.intervene(llama, wb.scale([(1, 2)], 0.0) + wb.amplify([(1, 3)], (7,), 2)):
+            edited = observe(llama, x, asked)
+    assert (seen["mass"][1, :, :, 5:] == 1).all() and (edited["received"][1, :, :, 5] == 1).all()
+    plain = observe(llama, x, asked)
+    torch.testing.assert_close(seen["received"][0], plain["received"][0], atol=2e-5, rtol=2e-5)
+    torch.testing.assert_close(seen["lse"][1], plain["lse"][1], atol=2e-5, rtol=2e-5)
+    assert (plain["mass"][1] - seen["mass"][1]).abs().max() > 0.1
+
+
+@torch.no_grad()
 def test_a_users_hook_comes_first(llama):
     """Twice the pattern, then the edit; and the fused backends have no pattern to show."""
     x, edit = tokens(), wb.suppress(HEADS, SPAN)

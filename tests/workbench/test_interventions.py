@@ -9,7 +9,7 @@ import tiny_models
 import torch
 
 import workbench as wb
-from workbench.errors import BadInput, EditConflict, Unsupported
+from workbench.errors import BadInput, EditConflict
 from workbench.interventions import Edit, Intervention
 
 KINDS = ["llama", "gpt2", "mistral", "gemma2", "gpt_neox", "gpt_oss", "llava"]
@@ -239,7 +239,7 @@ def test_batch_rows_have_their_own(model):
     close(model.forward(x, edits=alone).logits, ours)
 
 
-@pytest.mark.parametrize("name", [n for n in EDITS if n != "pai"])
+@pytest.mark.parametrize("name", EDITS)
 @torch.no_grad()
 def test_edits_hold_behind_a_users_pattern_hook(model, name: str):
     x, edit = tokens(), EDITS[name][0](HEADS)
@@ -358,11 +358,3 @@ def test_bad_input_is_one_line(llama, name: str):
     with pytest.raises(BadInput, match=said) as caught:
         llama.forward(tokens(), keep, edits=make())
     assert "\n" not in str(caught.value)
-
-
-def test_what_is_not_built_is_said(llama):
-    with (
-        pytest.raises(Unsupported, match="remove the hook"),
-        llama.bridge.hooks(fwd_hooks=[("blocks.1.attn.hook_pattern", lambda p, hook: p)]),
-    ):
-        llama.forward(tokens(), edits=wb.pai(HEAD, SPAN, 0.4))
