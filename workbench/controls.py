@@ -10,6 +10,8 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -47,3 +49,20 @@ def p_value(harm: float, control: Sequence[float] | np.ndarray) -> float:
     """One-sided permutation p of a harm against those of control draws: (1 + #at least as harmful) / (1 + draws)."""
     at_least = int((np.asarray(control) >= harm - 1e-12).sum())  # equal recalls are equal, whatever their last bit
     return (1 + at_least) / (1 + len(control))
+
+
+def corrected(*curves: Any) -> tuple[Any, ...]:
+    """The same curves (dataclasses with `points`, or None) with q: all their points' p corrected together.
+
+    Benjamini–Hochberg over every p that is there; a point without a control keeps q = None.
+    """
+    from scipy.stats import false_discovery_control
+
+    tested = [pt.p for curve in curves if curve is not None for pt in curve.points if pt.p is not None]
+    qs = iter(false_discovery_control(tested) if tested else ())
+
+    def again(curve: Any) -> Any:
+        points = (replace(pt, q=None if pt.p is None else float(next(qs))) for pt in curve.points)
+        return replace(curve, points=tuple(points))
+
+    return tuple(None if curve is None else again(curve) for curve in curves)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from workbench.tasks.needle import Sample
 
 Ablate = Callable[[Heads], Any]
 """From a list of heads to the intervention that takes them out."""
+Recall = Callable[[list[Heads]], Float[np.ndarray, "lists samples"]]
+WORDY = 0.5
+"""Unmasked exact recall below which the answers are read by ROUGE instead."""
 
 
 @torch.no_grad()
@@ -42,23 +46,44 @@ def exact_recall(
     return out
 
 
-@torch.no_grad()
 def rouge(
     model: Any, samples: Sequence[Sample], lists: Sequence[Heads], ablate: Ablate, batch: int, ends: set[int]
 ) -> Float[np.ndarray, "lists samples"]:
     """ROUGE-1 recall of the answer in the greedy response: for models that answer in words of their own."""
     out = np.zeros((len(lists), len(samples)))
     for j, sample in enumerate(samples):
-        prompt = torch.tensor([sample.tokens], device=model.device)
         said, steps = model.tokenizer.decode(sample.answer), max(16, 4 * len(sample.answer))
-        for start in range(0, len(lists), batch):
-            part = lists[start : start + batch]
-            edits = [ablate(heads) for heads in part]
-            got = model.generate(prompt.expand(len(part), -1), steps, sorted(ends), edits)
-            for i, row in enumerate(got.tolist()):
-                stop = next((at for at, token in enumerate(row) if token in ends), len(row))
-                out[start + i, j] = rouge_recall(said, model.tokenizer.decode(row[:stop]))
+        texts = responses(model, sample.tokens, lists, ablate, batch, ends, steps)
+        out[:, j] = [rouge_recall(said, text) for text in texts]
     return out
+
+
+@torch.no_grad()
+def responses(
+    model: Any, prompt: Sequence[int], lists: Sequence[Heads], ablate: Ablate, batch: int, ends: set[int], steps: int
+) -> list[str]:
+    """What the model says to a prompt with each of the lists ablated, up to a token of `ends` or so many steps."""
+    out, tokens = [], torch.tensor([prompt], device=model.device)
+    for start in range(0, len(lists), batch):
+        edits = [ablate(heads) for heads in lists[start : start + batch]]
+        for row in model.generate(tokens.expand(len(edits), -1), steps, sorted(ends), edits).tolist():
+            stop = next((at for at, token in enumerate(row) if token in ends), len(row))
+            out.append(model.tokenizer.decode(row[:stop]))
+    return out
+
+
+def readable_recall(
+    model: Any, samples: Sequence[Sample], ablate: Ablate, batch: int, ends: set[int]
+) -> tuple[str, float, Recall]:
+    """How these samples are read (exactly, or by ROUGE where the model answers in other words), its value unedited."""
+    exact = partial(exact_recall, model, samples, ablate=ablate, batch=batch)
+    base = float(exact([()]).mean())
+    if base < WORDY:
+        spoken = partial(rouge, model, samples, ablate=ablate, batch=batch, ends=ends)
+        told = float(spoken([()]).mean())
+        if told > base:
+            return "ROUGE-1 recall", told, spoken
+    return "exact recall", base, exact
 
 
 def _by_lowest_layer(lists: Sequence[Heads], last: int) -> dict[int, list[int]]:

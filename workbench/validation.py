@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.controls import Heads, matched_lists, p_value, random_lists
+from workbench.controls import Heads, corrected, matched_lists, p_value, random_lists
 from workbench.interventions import mask, window
-from workbench.masked_recall import Ablate, exact_recall, rouge
+from workbench.masked_recall import Ablate, Recall, readable_recall
 from workbench.runs import Remember, unremembered
 from workbench.tasks.needle import Sample
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from workbench.heads import HeadScores
 
 Ablation = Literal["zero", "mean", "resample", "uniform", "window"]
-WORDY = 0.5
-"""Unmasked exact recall below which the answers are read by ROUGE instead."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,10 @@ class Validation:
 
 @dataclass(frozen=True, eq=False)
 class Proof:
-    """How the proof is done. samples: none of them seen by the scan. prose: [b, n] ids without a needle."""
+    """How the proof is done. samples: none of them seen by the scan. prose: [b, n] ids without a needle.
+
+    draws, all_layers: control lists at each K. sink, recent: what a windowed head still sees.
+    """
 
     samples: Sequence[Sample]
     ks: Sequence[int] = (1, 2, 3, 4, 6)
@@ -94,11 +95,13 @@ class Proof:
     seed: int = 0
     batch: int = 32
     name: str = "default"
+    sink: int = 4
+    recent: int = 64
 
     def ablate(self, heads: Heads) -> Any:
         """The intervention that takes heads out."""
         if self.how == "window":
-            return window(heads)
+            return window(heads, self.sink, self.recent)
         return mask(heads, self.how, source=self.source)
 
 
@@ -112,53 +115,57 @@ def validate(
 ) -> Validation:
     """Mask the top K, K layer-matched random, K random and the bottom K heads, for each K."""
     ks = [k for k in proof.ks if k <= len(scores.rank())]
-    exact = partial(exact_recall, model, proof.samples, ablate=proof.ablate, batch=proof.batch)
-    base, metric, recall = float(exact([()]).mean()), "exact recall", exact
-    if base < WORDY:
-        spoken = partial(rouge, model, proof.samples, ablate=proof.ablate, batch=proof.batch, ends=proof.ends)
-        told = float(spoken([()]).mean())
-        if told > base:
-            base, metric, recall = told, "ROUGE-1 recall", spoken
+    metric, base, recall = readable_recall(model, proof.samples, proof.ablate, proof.batch, proof.ends)
     points = []
     for done, k in enumerate(ks):
         progress(done, len(ks))
         points.append(_point(scores, proof, k, recall, remember))
     loss = partial(_loss, model, proof.prose, proof.ablate)
-    points = _corrected([replace(pt, off_task=loss(tuple(scores.top(pt.k)))) for pt in points])
+    points = [replace(pt, off_task=loss(tuple(scores.top(pt.k)))) for pt in points]
     progress(len(ks), len(ks))
     area, p, smallest = _primary(points, proof)
     halves = next((pt.k for pt in points if pt.top <= base / 2), None)
-    return Validation(
+    curve = Validation(
         proof.how, metric, base, len(proof.samples), tuple(points), area, p, smallest, halves, loss(()), proof.name
     )
+    return corrected(curve)[0]
 
 
-def _point(
-    scores: HeadScores, proof: Proof, k: int, recall: Callable[[list[Heads]], np.ndarray], remember: Remember
-) -> Point:
+def _point(scores: HeadScores, proof: Proof, k: int, recall: Recall, remember: Remember) -> Point:
+    lists = control_lists(scores, k, proof.draws, proof.all_layers, proof.seed)
+    found = recalls({**lists.named, "bottom": [tuple(scores.bottom(k))]}, f"proof-{k}", recall, remember)
+    top, bottom = float(found["top"][0]), float(found["bottom"][0])
+    matched, free = (tuple(found[name].tolist()) for name in ("matched", "free"))
+    p = p_value(-top, -found["matched"]) if matched else None  # harm is minus recall
+    return Point(k, top, matched, free, bottom, scores.top(k).ambiguous, lists.enumerated, p=p)
+
+
+@dataclass(frozen=True)
+class Lists:
+    """A list of heads and its controls; enumerated: `matched` holds all lists that there are."""
+
+    named: dict[str, list[Heads]]
+    enumerated: bool
+
+
+def control_lists(scores: HeadScores, k: int, draws: int, free: int, seed: int) -> Lists:
+    """The top K (`top`), random lists of the same layers (`matched`) and of all layers (`free`)."""
     usable = scores.rank()
-    top, bottom = tuple(usable[:k]), tuple(scores.bottom(k))
-    matched, every = matched_lists(top, usable, proof.draws, proof.seed + k)
-    free = random_lists(top, usable, proof.all_layers, proof.seed + k)
-    lists = [top, bottom, *matched, *free]
+    top = tuple(usable[:k])
+    matched, every = matched_lists(top, usable, draws, seed + k)
+    return Lists({"top": [top], "matched": matched, "free": random_lists(top, usable, free, seed + k)}, every)
+
+
+def recalls(
+    named: Mapping[str, list[Heads]], unit: str, recall: Recall, remember: Remember
+) -> dict[str, Float[np.ndarray, " lists"]]:
+    """Mean recall of each list by name, computed in one go and remembered."""
+    lists = [heads for group in named.values() for heads in group]
     # the name holds the lists: a list that has changed since the shard was written is another unit
     key = hashlib.sha256(json.dumps(lists).encode()).hexdigest()[:8]
-    found = remember(f"proof-{k}-{key}", lambda: ({"recall": recall(lists)}, {}))[0]["recall"].mean(1)
-    m = 2 + len(matched)
-    return Point(
-        k, float(found[0]), tuple(found[2:m].tolist()), tuple(found[m:].tolist()), float(found[1]),
-        scores.top(k).ambiguous, every,
-    )  # fmt: skip
-
-
-def _corrected(points: Sequence[Point]) -> list[Point]:
-    """Secondary p of each K (harm = minus recall), and q over all K that have a control."""
-    from scipy.stats import false_discovery_control
-
-    ps = [p_value(-pt.top, [-m for m in pt.matched]) if pt.matched else None for pt in points]
-    tested = [p for p in ps if p is not None]
-    qs = iter(false_discovery_control(tested) if tested else ())
-    return [replace(pt, p=p, q=None if p is None else float(next(qs))) for pt, p in zip(points, ps, strict=True)]
+    found = remember(f"{unit}-{key}", lambda: ({"recall": recall(lists)}, {}))[0]["recall"].mean(1)
+    ends = np.cumsum([len(group) for group in named.values()])
+    return dict(zip(named, np.split(found, ends[:-1]), strict=True))
 
 
 def _primary(points: Sequence[Point], proof: Proof) -> tuple[float, float | None, float | None]:

@@ -40,8 +40,12 @@ class ScanHeads:
     needles: str | None = chz.field(default=None, doc="your needles: JSONL with needle, answer, question")
     haystack: str | None = chz.field(default=None, doc="your haystack: a text file or a folder of .txt files")
     template: str = chz.field(default="auto", doc="auto, chat or none")
-    proof: str = chz.field(default="default", doc="masking curves: default, full (199 draws) or none")
+    proof: str = chz.field(
+        default="default", doc="default: masking curves; full: 199 draws, heads kept, reasoning; none"
+    )
     ablation: str = chz.field(default="zero", doc="how the proof masks: zero, mean, resample, uniform or window")
+    sink: int = chz.field(default=4, doc="first tokens that a windowed head of the proof still sees")
+    recent: int = chz.field(default=64, doc="last tokens that a windowed head of the proof still sees")
     seed: int = chz.field(default=0, doc="draws needles, haystacks and controls")
     dtype: str = chz.field(default="float32", doc="float32, bfloat16 or float16")
     device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
@@ -65,6 +69,8 @@ class ScanHeads:
             raise BadInput(f"dtype={self.dtype}: use {', '.join(DTYPES)}")
         if self.ablation not in ABLATIONS:
             raise BadInput(f"ablation={self.ablation}: use {', '.join(ABLATIONS)}")
+        if self.sink < 0 or self.recent < 1:
+            raise BadInput(f"sink={self.sink}, recent={self.recent}: a window has sink ≥ 0 and recent ≥ 1")
         if self.until is not None and not 0 < self.until <= 1:
             raise BadInput(f"until={self.until}: a stability between 0 and 1, or none")
 

@@ -64,7 +64,24 @@ def expected(plain: Any, sample: Sample, stops: set[int]) -> tuple[list[int], di
                 raw[layer, head] += 1 / n
                 hit[layer, head, key - start] = True
     scores = {"raw": raw, "distinct": hit.mean(-1), **weight}
-    return response, scores if response else {name: np.full_like(raw, np.nan) for name in scores}
+    scores = scores if response else {name: np.full_like(raw, np.nan) for name in scores}
+    return response, {**scores, "qrhead": qrhead(plain, sample)}
+
+
+@torch.no_grad()
+def qrhead(plain: Any, sample: Sample) -> np.ndarray:
+    """Query-focused score by definition (QRHead, score_docs_per_head_for_detection), token by token in float64."""
+    asked, statement = sample.spans["question"][0], range(*sample.spans["statement"])
+    seen = []
+    for tokens in (sample.tokens, (*sample.tokens[:asked], *sample.null)):
+        out = plain(torch.tensor([tokens]), output_attentions=True, use_cache=False)
+        seen.append(torch.stack(out.attentions)[:, 0, :, asked:].double().numpy())
+    scores = np.full(seen[0].shape[:2], np.nan)
+    for layer, head in np.ndindex(*scores.shape) if sample.null else ():
+        gained = [seen[0][layer, head, :, k].mean() - seen[1][layer, head, :, k].mean() for k in statement]
+        least = np.mean(gained) - 2 * np.std(gained, ddof=1)
+        scores[layer, head] = sum(x for x in gained if x >= least)
+    return scores
 
 
 def block_of(plain: Any, seed: int) -> tuple[Block, set[int]]:
@@ -76,8 +93,10 @@ def block_of(plain: Any, seed: int) -> tuple[Block, set[int]]:
         needle, question = rng.choice(likely, 6 + N).tolist(), rng.integers(3, 97, asked).tolist()
         tokens = (*haystack[:prefix], *needle, *haystack[prefix:], *question)
         spans = {"answer": (prefix + 6, prefix + 6 + N), "statement": (prefix, prefix + len(needle))}
+        spans["question"] = (len(tokens) - asked, len(tokens) - asked // 4)  # the rest is a template's
         answer = tuple(needle[6 : 6 + N])
-        samples.append(Sample(tokens, answer, spans, prefix, f"n{i}", "random", 0.0, (0, 0.0)))
+        null = tuple(np.random.default_rng(i).integers(3, 97, i).tolist())  # the first has none
+        samples.append(Sample(tokens, answer, spans, prefix, f"n{i}", "random", 0.0, (0, 0.0), null))
     free = [said(plain, s.tokens, set()) for s in samples]
     stops = {free[1][0], free[2][2]}
     for i, most in ((2, 2), (3, 1), (4, 3), (5, N)):

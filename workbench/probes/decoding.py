@@ -35,6 +35,10 @@ class Looks:
         rows = slice(i, i + 1)
         return Looks(self.layers, self.keys[:, rows, :, :steps], self.mass[:, rows, :, :steps])
 
+    def last(self, steps: int, spans: int) -> Looks:
+        """The last steps, and the first spans."""
+        return Looks(self.layers, self.keys[..., -steps:], self.mass[..., -steps:, :spans])
+
 
 @dataclass
 class Branch:

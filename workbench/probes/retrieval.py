@@ -4,7 +4,8 @@ At the step that produces token w, a head copies if the key of its largest atten
 and holds w. `distinct` counts needle positions copied, `raw` counts steps; both per needle token.
 
 One forward over prompt and expected answer settles every step up to the first at which the model says something else,
-or says it with a margin too small to be sure of. From there it is decoded, all such samples of a block together.
+or says it with a margin too small to be sure of. From there it is decoded, all such samples of a block together. The
+question's own rows are read in the same forward (`query_focus`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.probes.caches import bytes_per_token, can_roll_back, copy_cache
-from workbench.probes.decoding import Ask, Branch, decode, spans_of, steps_allowed
+from workbench.probes.decoding import SPANS, Ask, Branch, Looks, decode, spans_of, steps_allowed
+from workbench.probes.query_focus import asking_rows, document_tokens, focus, mean_over_rows, unasked
 from workbench.tasks.needle import Sample
 from workbench.tasks.rouge import rouge_recall
 
@@ -29,19 +31,22 @@ MARGIN = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 ACCEPT = 0.5
 BUDGET = 2 << 30
 """Bytes of keys and values that samples may hold while they wait to be decoded together."""
+Focus = tuple[tuple[int, ...], Float[np.ndarray, "l heads"]] | None
+"""Layers with attention and their heads' `query_focus`; None where a sample says nothing of its question."""
 
 
 @dataclass
 class SampleScore:
     """What one sample gave; arrays are [layers, heads], NaN in layers without attention statistics.
 
-    All NaN where the model said nothing: no step, no score.
+    All but qrhead are NaN where the model said nothing: no step, no score.
     """
 
     distinct: Float[np.ndarray, "layers heads"]
     raw: Float[np.ndarray, "layers heads"]
     mass: Float[np.ndarray, "layers heads"]
     statement_mass: Float[np.ndarray, "layers heads"]
+    qrhead: Float[np.ndarray, "layers heads"]
     accepted: bool
     recall: float
     exact: bool
@@ -77,10 +82,11 @@ def score_samples(
     caches: of the first tokens of each prompt, or None; used up. budget: bytes of keys and values that may wait to be
     decoded; beyond it the batch is split.
     """
-    branches, waiting = [], []
+    branches, waiting, gained = [], [], []
     for sample, cache in zip(samples, itertools.repeat(None) if caches is None else caches):
-        branch, settled = _one_forward(model, sample, stops, cache)
+        branch, settled, more = _one_forward(model, sample, stops, cache)
         branches.append(branch)
+        gained.append(more)
         if settled:
             continue
         if waiting and (len(waiting) + 1) * max(b.size for b in (*waiting, branch)) > budget:
@@ -88,7 +94,7 @@ def score_samples(
             waiting = []
         waiting.append(branch)
     decode(model, waiting, stops)
-    return [_result(model, b) for b in branches]
+    return [_result(model, b, more) for b, more in zip(branches, gained, strict=True)]
 
 
 def decoding_agreement(model: Any, samples: Sequence[Sample], stops: set[int]) -> tuple[int, int]:
@@ -107,21 +113,39 @@ def decoding_agreement(model: Any, samples: Sequence[Sample], stops: set[int]) -
     return agreeing, len(samples)
 
 
-def _one_forward(model: Any, sample: Sample, stops: set[int], cache: Any) -> tuple[Branch, bool]:
-    """Prompt and expected answer at once: the response as far as that settles it, and whether it does to the end."""
+def _one_forward(model: Any, sample: Sample, stops: set[int], cache: Any) -> tuple[Branch, bool, Focus]:
+    """Prompt and expected answer at once: the response as far as that settles it, whether it does to the end, focus."""
     past = cache.get_seq_length() if cache is not None else 0
-    prompt, n = len(sample.tokens), len(sample.answer)
+    prompt, n, asking = len(sample.tokens), len(sample.answer), asking_rows(sample)
     tokens = torch.tensor([[*sample.tokens, *sample.answer]], device=model.device)[:, past:]
-    rows = torch.arange(n + 1, device=model.device)[None] + prompt - 1 - past
-    ask = Ask(rows, spans_of([sample], model.device), torch.zeros(1, dtype=torch.long, device=model.device))
-    out = model.forward(
-        tokens, reductions=ask, cache=cache, use_cache=True,
-        keep=slice(prompt - 1 - past, prompt + n - past), decode_from=[prompt - 1],
-    )  # fmt: skip
-    looks, said = ask.looks(out.statistics), out.logits[0].argmax(-1)
+    rows = torch.tensor([[*asking, *range(prompt - 1, prompt + n)]], device=model.device) - past
+    spans = spans_of([sample], model.device)
+    if asking:
+        spans = torch.cat([spans, document_tokens(sample, model.device)], 1)
+    ask = Ask(rows, spans, torch.zeros(1, dtype=torch.long, device=model.device))
+    keep = slice(min([prompt - 1, *asking]) - past, prompt + n - past)
+    out = model.forward(tokens, reductions=ask, cache=cache, use_cache=True, keep=keep, decode_from=[prompt - 1])
+    found = ask.looks(out.statistics)
+    branch, settled = _settled(model, sample, stops, found.last(n + 1, len(SPANS)), out.logits[0, -n - 1 :])
+    more = None
+    if asking:
+        asked = mean_over_rows(found.mass[..., : len(asking), len(SPANS) :])
+        more = found.layers, focus(asked, unasked(model, sample, out.cache))
+    if not settled:
+        branch.cache = out.cache if can_roll_back(model) else None
+        branch.size = bytes_per_token(out.cache) * len(branch.text)
+    return branch, settled, more
+
+
+def _settled(
+    model: Any, sample: Sample, stops: set[int], looks: Looks, logits: Float[Tensor, "steps vocabulary"]
+) -> tuple[Branch, bool]:
+    """The response as far as the logits after every prefix of the expected answer settle it, and whether to its end."""
+    answer, n = torch.tensor(sample.answer, device=logits.device), len(sample.answer)
+    said = logits.argmax(-1)
     ends = torch.tensor(sorted(stops), dtype=said.dtype, device=said.device)
-    right = torch.cat([said[:n] == tokens[0, tokens.shape[1] - n :], torch.isin(said[n:], ends)])
-    sure = torch.ones_like(right) & _sure(out.logits[0])
+    right = torch.cat([said[:n] == answer, torch.isin(said[n:], ends)])
+    sure = torch.ones_like(right) & _sure(logits)
     agreed = int((right & sure).cumprod(0).sum())
     if agreed > n:  # the answer and a stop token
         return Branch(sample, n, list(sample.answer), [looks.row(0, n)]), True
@@ -132,11 +156,7 @@ def _one_forward(model: Any, sample: Sample, stops: set[int], cache: Any) -> tup
         branch.response += [] if settled else [token]
     del branch.response[branch.most :]
     branch.looks = [looks.row(0, len(branch.response))]
-    settled = settled or len(branch.response) == branch.most
-    if not settled:
-        branch.cache = out.cache if can_roll_back(model) else None
-        branch.size = bytes_per_token(out.cache) * len(branch.text)
-    return branch, settled
+    return branch, settled or len(branch.response) == branch.most
 
 
 def _sure(logits: Float[Tensor, "steps vocabulary"]) -> Bool[Tensor, " steps"]:
@@ -145,10 +165,12 @@ def _sure(logits: Float[Tensor, "steps vocabulary"]) -> Bool[Tensor, " steps"]:
     return top[:, 0] - top[:, 1] > MARGIN.get(logits.dtype, 1e-4) * logits.float().abs().max()
 
 
-def _result(model: Any, branch: Branch) -> SampleScore:
-    """Copies and masses of all steps."""
+def _result(model: Any, branch: Branch, more: Focus = None) -> SampleScore:
+    """Copies and masses of all steps, and the focus of the question."""
     sample, response, n = branch.sample, branch.response, len(branch.sample.answer)
-    distinct, raw, mass, statement = (np.full((model.n_layers, model.n_heads), np.nan) for _ in range(4))
+    distinct, raw, mass, statement, qrhead = (np.full((model.n_layers, model.n_heads), np.nan) for _ in range(5))
+    if more is not None:
+        qrhead[list(more[0])] = more[1]
     if response:
         keys = torch.cat([x.keys[:, 0] for x in branch.looks], -1).cpu().numpy()
         weights = torch.cat([x.mass[:, 0] for x in branch.looks], -2).double().cpu().numpy()
@@ -164,5 +186,5 @@ def _result(model: Any, branch: Branch) -> SampleScore:
     answer, text = (model.tokenizer.decode(list(t)) for t in (sample.answer, response))
     recall, exact = rouge_recall(answer, text), tuple(response[:n]) == sample.answer
     return SampleScore(
-        distinct, raw, mass, statement, recall > ACCEPT, recall, exact, branch.decoded, response
+        distinct, raw, mass, statement, qrhead, recall > ACCEPT, recall, exact, branch.decoded, response
     )  # fmt: skip

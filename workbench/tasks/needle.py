@@ -13,35 +13,22 @@ import numpy as np
 
 from workbench.errors import BadInput
 from workbench.reference_models.recipes import grammar
+from workbench.tasks.assembling import Assembler, Needle, Sample
+
+__all__ = [
+    "Assembler",
+    "Block",
+    "Needle",
+    "Sample",
+    "answer_ends",
+    "blocks",
+    "generate",
+    "read_needles",
+    "sentences_of",
+]
 
 KINDS = ("words", "numbers", "uuid", "sentence")
 VALUE_WORDS = 4
-
-
-@dataclass(frozen=True)
-class Needle:
-    """A statement with its answer inside, and the question that asks for it."""
-
-    name: str
-    kind: str
-    before: str
-    answer: str
-    after: str
-    question: str
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A prompt as token ids with its spans (start, end) and the answer that is expected after it."""
-
-    tokens: tuple[int, ...]  # prompt, without the expected answer
-    answer: tuple[int, ...]
-    spans: dict[str, tuple[int, int]]
-    prefix: int  # tokens that all samples of the block share
-    needle: str
-    kind: str
-    depth: float  # reached, in percent of the haystack's tokens
-    cell: tuple[int, float]  # length and depth that were asked for
 
 
 @dataclass(frozen=True)
@@ -68,7 +55,8 @@ def generate(rng: np.random.Generator, kind: str, name: str) -> Needle:
     else:
         raise BadInput(f"kind={kind} is no kind of needle: use {', '.join(KINDS)}")
     before, after = grammar.STATEMENT.format(name=name, value="|").split(" | ")
-    return Needle(f"{name}: {value}", kind, before, value, after, grammar.QUESTION.format(name=name))
+    question = grammar.QUESTION.format(name=name)
+    return Needle(f"{name}: {value}", kind, before, value, after, question, grammar.QUESTION_FRAME)
 
 
 def read_needles(path: str | Path) -> list[Needle]:
@@ -97,75 +85,18 @@ def read_needles(path: str | Path) -> list[Needle]:
 
 def answer_ends(tokenizer: Any, stop_tokens: Sequence[int], needles: Sequence[Needle] | None = None) -> set[int]:
     """Ids that end an answer: end of text, whatever holds a line break, a full stop; none that an answer holds."""
-    pieces = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
-    ends = {i for i, piece in enumerate(pieces) if "\n" in piece or piece.strip() == "."}
+    points = {i for i, piece in enumerate(_pieces(tokenizer)) if piece.strip() == "."}
     held = {i for n in needles or () for i in tokenizer(n.answer, add_special_tokens=False)["input_ids"]}
-    return {*stop_tokens, *ends} - held
+    return (line_ends(tokenizer, stop_tokens) | points) - held
 
 
-class Assembler:
-    """Puts a context together as token ids, piece by piece, so that every span is known."""
+def line_ends(tokenizer: Any, stop_tokens: Sequence[int]) -> set[int]:
+    """Ids that end a line: end of text, whatever holds a line break."""
+    return {*stop_tokens, *(i for i, piece in enumerate(_pieces(tokenizer)) if "\n" in piece)}
 
-    def __init__(self, tokenizer: Any, template: str = "auto") -> None:
-        self.tokenizer = tokenizer
-        chat = bool(getattr(tokenizer, "chat_template", None))
-        if template == "chat" and not chat:
-            raise BadInput("template=chat: this model's tokenizer has no chat template; use template=none")
-        if template not in ("auto", "chat", "none"):
-            raise BadInput(f"template={template}: use auto, chat or none")
-        self.template = "chat" if chat and template != "none" else "none"
-        self._glue = "" if self._raw("b c") == self._raw("b") + self._raw("c") else " "
-        self.head, self.tail = self._frame()
 
-    def _raw(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def piece(self, text: str) -> list[int]:
-        """Ids of a piece as it stands inside a text."""
-        return self._raw(self._glue + text) if text else []
-
-    def _frame(self) -> tuple[list[int], list[int]]:
-        """What stands before and after the user's text; BOS exactly once."""
-        bos = self.tokenizer.bos_token_id
-        if self.template == "none":
-            return ([] if bos is None else [bos]), []
-        mark = "\u241f"
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
-        )
-        left, right = text.split(mark)
-        head = self._raw(left)
-        return (head if bos is None or head[:1] == [bos] else [bos, *head]), self._raw(right)
-
-    def fits(self, needle: Needle) -> bool:
-        """Whether the vocabulary holds the needle: no unknown token in it."""
-        unknown = self.tokenizer.unk_token_id
-        text = " ".join((needle.before, needle.answer, needle.after, needle.question))
-        return unknown is None or unknown not in self._raw(text)
-
-    def sample(self, sentences: Sequence[Sequence[int]], needle: Needle, depth: float, length: int) -> Sample:
-        """Insert a needle at a depth (percent) between sentences."""
-        sizes = np.cumsum([0, *(len(s) for s in sentences)])
-        at = int(np.abs(sizes - depth / 100 * sizes[-1]).argmin())
-        left = [*self.head, *itertools.chain(*sentences[:at])]
-        before, answer, after = (self.piece(t) for t in (needle.before, needle.answer, needle.after))
-        right = list(itertools.chain(*sentences[at:]))
-        question = self.piece(needle.question)
-        tokens = [*left, *before, *answer, *after, *right, *question, *self.tail]
-        start = len(left) + len(before)
-        statement = (len(left), start + len(answer) + len(after))
-        asked = len(tokens) - len(self.tail) - len(question)
-        spans = {"answer": (start, start + len(answer)), "statement": statement}
-        spans["question"] = (asked, asked + len(question))
-        reached = 100.0 * sizes[at] / max(1, sizes[-1])
-        return Sample(
-            tuple(tokens), tuple(answer), spans, len(left), needle.name, needle.kind, reached, (length, depth)
-        )
-
-    def cost(self, needle: Needle) -> int:
-        """Tokens of a prompt that are not haystack, and the room that a free answer may take."""
-        texts = (needle.before, needle.answer, needle.after, needle.question, needle.answer)
-        return len(self.head) + len(self.tail) + sum(len(self.piece(t)) for t in texts) + 1
+def _pieces(tokenizer: Any) -> list[str]:
+    return tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
 
 
 def sentences_of(source: str | Path | None, rng: np.random.Generator, assembler: Assembler) -> Iterator[list[int]]:

@@ -42,7 +42,7 @@ def masking_table(validation: Validation) -> Table:
     """The same numbers with draws, secondary tests, the off-task loss and the ties at each cut."""
     v = validation
     rows: list[list[Cell]] = [
-        [p.k, (p.top, *wilson(p.top, v.n)), _spread(p.matched), len(p.matched), p.p, p.q, _spread(p.all_layers), p.bottom,
+        [p.k, (p.top, *wilson(p.top, v.n)), spread(p.matched), len(p.matched), p.p, p.q, spread(p.all_layers), p.bottom,
          p.off_task, p.ties]
         for p in v.points
     ]  # fmt: skip
@@ -51,7 +51,7 @@ def masking_table(validation: Validation) -> Table:
         "ties at the cut",
     )  # fmt: skip
     unmasked = "" if v.off_task is None else f" Off-task: next-token loss in nats on prose, unmasked {v.off_task:.2f}."
-    caption = f"p: against the same layers, secondary; q: corrected over K (Benjamini–Hochberg).{unmasked}"
+    caption = f"p: against the same layers, secondary; q: all secondary tests corrected together.{unmasked}"
     return Table(columns, rows, caption, digits=3)
 
 
@@ -69,5 +69,6 @@ def wilson(rate: float, n: int) -> tuple[float, float]:
     return float(max(0.0, centre - half)), float(min(1.0, centre + half))
 
 
-def _spread(draws: tuple[float, ...]) -> tuple[float, float, float] | None:
+def spread(draws: tuple[float, ...]) -> tuple[float, float, float] | None:
+    """Mean and band of control draws; None where there are none."""
     return (float(np.mean(draws)), *band(draws)) if draws else None

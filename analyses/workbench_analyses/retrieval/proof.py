@@ -1,28 +1,46 @@
-"""The proof of a scan: its list masked against its controls, on needles that the scan has not seen."""
+"""The proof of a scan: its list masked, and kept, against its controls, on needles that the scan has not seen."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 
+from workbench.controls import corrected
 from workbench.heads import HeadScores
 from workbench.interventions import reference
+from workbench.keeping import Keeping, keep, outside
 from workbench.models import Model
-from workbench.progress import Report
+from workbench.progress import Stages
+from workbench.reasoning import Reasoning, reason
 from workbench.runs import Remember
-from workbench.tasks.needle import Assembler, Block, Needle, blocks
+from workbench.tasks.needle import Assembler, Block, Needle, Sample, blocks, line_ends
+from workbench.tasks.word_problems import problems
 from workbench.validation import Ablation, Proof, Validation, validate
 from workbench_analyses.retrieval_heads import ScanHeads
 
 SAMPLES = 16
 LENGTH = 256
 STEPS = (1, 2, 3, 4, 6)
-DRAWS = {"default": (20, 10), "full": (199, 199)}
-"""Layer-matched and all-layer draws at each K."""
+DRAWS = {"default": (20, 10), "full": (199, 49)}
+"""Layer-matched and all-layer draws at each K of the masking curve."""
+CURVE_DRAWS = 20
+"""Draws at a K that is not the list's own length, of the curves that `proof=full` adds."""
+PROBLEMS = 24
 PROSE = (8, 128)
 """Rows and tokens of text without a needle."""
+
+
+@dataclass(frozen=True)
+class Proved:
+    """What was asked of the list; None where it was not, or cannot be: no list, no needle outside the window."""
+
+    validation: Validation | None = None
+    keeping: Keeping | None = None
+    reasoning: Reasoning | None = None
 
 
 def prove(
@@ -33,23 +51,37 @@ def prove(
     scores: HeadScores,
     stops: set[int],
     remember: Remember,
-    report: Report,
-) -> Validation | None:
-    """Mask the list and its controls; None where it was not asked for or there is no list."""
+    stages: Stages,
+) -> Proved:
+    """Mask the list and its controls; with `proof=full` keep them, too, and mask them while the model reasons."""
     if config.proof == "none" or not scores.n:
-        return None
-    units, samples = unseen(config, assembler, needles), []
-    while len(samples) < SAMPLES:
-        samples += next(units).samples
+        return Proved()
     prose = _prose(config, assembler, model)
     draws, free = DRAWS[config.proof]
     found = len(scores.at_least(config.threshold))
     source = reference(model, prose, config.ablation) if config.ablation in ("mean", "resample") else None
+    samples = list(itertools.islice(_unseen_samples(config, assembler, needles), SAMPLES))
     proof = Proof(
-        samples[:SAMPLES], sorted({*STEPS, *({found} if found else set())}), draws, free, cast(Ablation, config.ablation),
-        source, prose, stops, config.seed, config.batch, config.proof,
+        samples, sorted({*STEPS, *({found} if found else set())}), draws, free, cast(Ablation, config.ablation),
+        source, prose, stops, config.seed, config.batch, config.proof, config.sink, config.recent,
     )  # fmt: skip
-    return validate(model, scores, proof, remember, report)
+    validation = validate(model, scores, proof, remember, stages.stage("proof"))
+    if config.proof != "full":
+        return Proved(validation)
+    far = (s for s in _unseen_samples(config, assembler, needles) if outside([s], config.sink, config.recent))
+    kept = replace(proof, samples=list(itertools.islice(far, SAMPLES)), all_layers=CURVE_DRAWS)
+    keeping = keep(
+        model, scores, kept, lambda k: draws if k == found else CURVE_DRAWS, remember, stages.stage("kept heads")
+    )
+    ends = line_ends(model.tokenizer, model.stop_tokens)
+    asked = problems(assembler, PROBLEMS, config.seed + 30_000)
+    short = replace(proof, draws=CURVE_DRAWS, ends=ends)
+    reasoning = reason(model, scores, asked, short, remember, stages.stage("reasoning"))
+    return Proved(*corrected(validation, keeping, reasoning))
+
+
+def _unseen_samples(config: ScanHeads, assembler: Assembler, needles: list[Needle] | None) -> Iterator[Sample]:
+    return (sample for unit in unseen(config, assembler, needles) for sample in unit.samples)
 
 
 def unseen(

@@ -22,8 +22,9 @@ from workbench.views import (
     Table,
     TokenView,
 )
-from workbench.views.masking import masking_curves, masking_table
 from workbench_analyses.retrieval.claims import claims
+from workbench_analyses.retrieval.report_proof import proof_blocks
+from workbench_analyses.retrieval.terminal import focus_lines
 
 if TYPE_CHECKING:
     from workbench_analyses.retrieval.result import Scan
@@ -37,12 +38,16 @@ METHOD = (
     "answer exceeds one half. Intervals: 95 %, bootstrap over needles.",
     "`raw` counts every copied step; `needle mass` is the attention on the answer's tokens. Echo and induction: "
     "attention on repeated random tokens to earlier copies of the current token and to the tokens after them.",
+    "QRHead (arXiv 2506.09944): attention of the question's tokens to the statement, minus the same where the question is "
+    "replaced by a null query; tokens below mean − 2 standard deviations dropped. It needs no answer: n is all samples.",
     "The proof masks heads at prefill and decode and asks for the exact answer, on needles that the scan has not seen. "
     "The primary test, fixed beforehand, is the area between the matched random curve and the list's; the control is "
     "drawn from the list's own layers in the same numbers. Everything else is secondary.",
 )
 
-CLAIMED = "Wu et al. 2024; shares with 95 % bootstrap intervals over needles. A bundled model proves no claim."
+CLAIMED = (
+    "Wu et al. 2024 unless named; shares with 95 % bootstrap intervals over needles. A bundled model proves no claim."
+)
 
 
 def report(scan: Scan) -> str:
@@ -51,7 +56,7 @@ def report(scan: Scan) -> str:
     sections = [
         Section("Finding", [*_finding(scan), _claims(scan)]),
         Section("Heads", _heads(scan)),
-        Section("Proof", _proof(scan)),
+        Section("Proof", proof_blocks(scan)),
         Section("Recall by length and depth", [_recall(scan)]),
         *([Section("Where the top heads look", _looks(scan))] if scan.looks else []),
         Section("Samples", [_samples(scan)]),
@@ -75,10 +80,10 @@ def _heads(scan: Scan) -> list[Block]:
     scored = scan.scores.n > 0
     scores = scan.scores if scored else scan.companions["induction"]
     low, high = scores.interval() if scored else (None, None)
-    mass = scan.companions["mass"].values
+    mass, qr = (scan.companions[name].values for name in ("mass", "qrhead"))
     details = {
         (h.layer, h.head): {
-            "needle mass": float(mass[h]), "induction": float(scan.repeats.induction[h]),
+            "needle mass": float(mass[h]), "QRHead": float(qr[h]), "induction": float(scan.repeats.induction[h]),
             "echo": float(scan.repeats.echo[h]), "previous token": float(scan.repeats.previous[h]),
         }
         for h in scores.rank()
@@ -91,18 +96,25 @@ def _heads(scan: Scan) -> list[Block]:
         sample_labels=scores.groups or () if scores.per_sample is not None else (), limits=(0.0, 1.0),
         marked_label=f"score ≥ {scan.config.threshold:g}", kv_heads=scores.kv_heads,
     )  # fmt: skip
-    return [picture, _table(scan)] if scored else [picture]
+    return [picture, _focus(scan), _table(scan)] if scored else [picture, _focus(scan)]
+
+
+def _focus(scan: Scan) -> Prose:
+    return Prose(tuple(focus_lines(scan)))
 
 
 def _table(scan: Scan) -> Table:
     low, high = scan.scores.interval()
     raw, mass, repeats = scan.companions["raw"].values, scan.companions["mass"].values, scan.repeats
+    qr, (least, most) = scan.companions["qrhead"], scan.companions["qrhead"].interval()
     rows = [
-        [str(h), (scan.scores.values[h], low[h], high[h]), raw[h], mass[h], repeats.induction[h], repeats.echo[h]]
+        [str(h), (scan.scores.values[h], low[h], high[h]), raw[h], mass[h], (qr.values[h], least[h], most[h]),
+         repeats.induction[h], repeats.echo[h]]
         for h in scan.scores.top(LISTED)
-    ]
-    columns = ("head", "score (95 %)", "raw", "needle mass", "induction", "echo")
-    return Table(columns, rows, f"The {len(rows)} highest; n = {scan.scores.n}.", heads="head", digits=2)
+    ]  # fmt: skip
+    columns = ("head", "score (95 %)", "raw", "needle mass", "QRHead (95 %)", "induction", "echo")
+    caption = f"The {len(rows)} highest; n = {scan.scores.n}, of QRHead {qr.n}."
+    return Table(columns, rows, caption, heads="head", digits=2)
 
 
 def _recall(scan: Scan) -> Heatmap:
@@ -118,19 +130,6 @@ def _recall(scan: Scan) -> Heatmap:
         values, [f"{n:,}" for n in lengths], [f"{d:g} %" for d in depths], "tokens", "needle depth", caption=caption,
         unit="exact recall", counts=counts,
     )  # fmt: skip
-
-
-def _proof(scan: Scan) -> list[Block]:
-    v = scan.validation
-    if v is None:
-        why = "`proof=none` was asked for." if scan.scores.n else "there is no list to mask."
-        return [Prose(callout=f"Not validated: {why}", tone="warn")]
-    if v.p is None:
-        test = "No layer-matched control exists for this list."
-    else:
-        test = f"Primary test: area {v.area:.3f}, p = {v.p:.3f} (smallest attainable {v.p_smallest:.3f})."
-    halves = f"Recall halves at K = {v.halves_at}." if v.halves_at else "Recall does not halve at any K."
-    return [Prose((f"{test} {halves}",)), masking_curves(v), masking_table(v)]
 
 
 def _claims(scan: Scan) -> Table:
@@ -167,7 +166,8 @@ def _samples(scan: Scan) -> Table:
 def _parameters(scan: Scan) -> dict[str, object]:
     decoded = float(np.mean([s["decoded"] for s in scan.samples]))
     facts = {
-        "template": scan.template, "repeated segment": f"K = {scan.repeats.k}, accuracy {scan.repeats.accuracy:.2f}",
+        "template": scan.template, "null query": scan.companions["qrhead"].parameters["null_query"] or "none fits",
+        "repeated segment": f"K = {scan.repeats.k}, accuracy {scan.repeats.accuracy:.2f}",
         "decoded token by token": f"{decoded:.0%} of samples", "seed": scan.config.seed, "dtype": scan.config.dtype,
     }  # fmt: skip
     if scan.decision is not None:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from workbench import atomic
+from workbench.comparison import Comparison
 from workbench.heads import HeadScores
 from workbench.probes.repeats import RepeatScores
 from workbench.stopping import Decision
 from workbench.validation import Validation
 from workbench_analyses.retrieval.looks import Looks
+from workbench_analyses.retrieval.proof import Proved
 from workbench_analyses.retrieval.units import LEAST
 from workbench_analyses.retrieval_heads import ASIDE, COMMAND, ScanHeads
 
@@ -24,7 +26,7 @@ TOP = 10
 class Scan:
     """Scores of all heads, their proof, and what it took.
 
-    companions: raw, mass, statement_mass, echo, induction, previous. samples: one row each, as in samples.parquet.
+    companions: raw, mass, statement_mass, qrhead, echo, induction, previous. samples: one row each, as in samples.parquet.
     agreement: of half-precision models, how many of how many samples one forward scored as plain decoding does.
     looks, maps: rows of attention on one sample, and whole maps of a short one; None where nothing was scored.
     cost: seconds of this session's scan and proof, peak memory, and, with a run folder, seconds of the units of all
@@ -35,7 +37,7 @@ class Scan:
     companions: dict[str, HeadScores]
     samples: list[dict[str, Any]]
     repeats: RepeatScores
-    validation: Validation | None
+    proved: Proved
     decision: Decision | None
     config: ScanHeads
     model_label: str
@@ -49,6 +51,19 @@ class Scan:
     def __repr__(self) -> str:
         """The finding in a line."""
         return f"Scan({self.model_label}: {self.verdict})"
+
+    @property
+    def validation(self) -> Validation | None:
+        """The masking curves and their primary test."""
+        return self.proved.validation
+
+    @property
+    def focus(self) -> Comparison | None:
+        """QRHead against the copy score: the list's length decides how many heads are looked at; None without both."""
+        k, other = len(self.scores.at_least(self.config.threshold)), self.companions["qrhead"]
+        if not k or not (self.scores.scored & other.scored).any():
+            return None
+        return self.scores.compare(other, k=k, threshold=self.config.threshold)
 
     @property
     def accepted(self) -> int:
@@ -116,7 +131,20 @@ class Scan:
             "template": self.template, "repeat_k": self.repeats.k, "repeat_accuracy": self.repeats.accuracy,
             "stopped": None if self.decision is None else self.decision.__dict__,
             "validation": self.validation.to_json() if self.validation else "not validated",
+            "kept": self.proved.keeping.to_json() if self.proved.keeping else None,
+            "reasoning": self.proved.reasoning.to_json() if self.proved.reasoning else None,
+            "qrhead": self._qrhead(),
             "cost": self.cost, "run": self.path,
+        }  # fmt: skip
+
+    def _qrhead(self) -> dict[str, Any]:
+        scores = self.companions["qrhead"]
+        low, high = scores.interval()
+        return {
+            "n": scores.n, "null_query": scores.parameters["null_query"],
+            "top": [{"layer": h.layer, "head": h.head, "score": float(scores.values[h]), "low": float(low[h]),
+                     "high": float(high[h])} for h in scores.top(TOP)],
+            "agreement": None if self.focus is None else self.focus.summary(),
         }  # fmt: skip
 
     def _top(self) -> list[dict[str, Any]]:

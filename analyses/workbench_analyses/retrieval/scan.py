@@ -21,7 +21,7 @@ from workbench.tasks.needle import Assembler, Needle, answer_ends, read_needles
 from workbench_analyses.retrieval.looks import Looks, looks_at_answer, whole_maps
 from workbench_analyses.retrieval.proof import prove, unseen
 from workbench_analyses.retrieval.result import Scan
-from workbench_analyses.retrieval.units import grid, head_scores, score_units
+from workbench_analyses.retrieval.units import ARRAYS, grid, head_scores, score_units
 from workbench_analyses.retrieval_heads import ScanHeads
 
 SHORT = 96
@@ -51,7 +51,7 @@ def run_scan(config: ScanHeads, model: Model | None = None) -> Scan:
     _check_context(config, model)
     assembler = Assembler(model.tokenizer, config.template)
     identity = ModelIdentity(model.name, *model.identity())
-    question = {**config.question(), "identity": [identity.config_hash, identity.weights]}
+    question = {**config.question(), "identity": [identity.config_hash, identity.weights], "scores": ARRAYS}
     opened = Run.open(config.out, "scan-heads", model.name, question, model.label) if config.out else nullcontext()
     with opened as run, progress() as stages:
         remember = run.remember if run else unremembered
@@ -79,20 +79,18 @@ def _scan(work: _Work, identity: ModelIdentity, started: float, run: Run | None)
         work.stages.stage("needles"),
     )  # fmt: skip
     repeats = repeat_scores(model, min(model.context, max(config.prompt_lengths)), config.seed)
-    scores = head_scores(config, model, identity, units, repeats)
+    scores = head_scores(config, model, identity, units, repeats, work.assembler.null_query)
     primary = scores.pop("distinct")
     agreement = _agreement(work)
     scored = time.perf_counter()
-    validation = prove(
-        config, model, work.assembler, work.needles, primary, work.stops, work.remember, work.stages.stage("proof")
-    )
+    proved = prove(config, model, work.assembler, work.needles, primary, work.stops, work.remember, work.stages)
     looks, maps = _looks(work, primary)
     ended = time.perf_counter()
     cost = {"scan_seconds": scored - started, "proof_seconds": ended - scored, "peak_memory_mib": peak_memory()}
     if run is not None:
         cost["unit_seconds"] = run.seconds()  # of all sessions: a resumed run has done most of it before
     return Scan(
-        primary, scores, units.rows, repeats, validation, units.decision, config, model.label, work.assembler.template,
+        primary, scores, units.rows, repeats, proved, units.decision, config, model.label, work.assembler.template,
         agreement, looks, maps, cost, str(run.path) if run else None,
     )  # fmt: skip
 
@@ -124,6 +122,8 @@ def save(scan: Scan, run: Run) -> None:
     if scan.scores.n:
         for name, text in score_files(scan.scores).items():
             run.write_text(name, text)
+    if scan.companions["qrhead"].scored.any():
+        run.write_json("qrhead.json", scan.companions["qrhead"].to_json())
     tables = [s.to_frame().assign(method=s.method) for s in (scan.scores, *scan.companions.values())]
     run.write_table("scores.parquet", pd.concat(tables, ignore_index=True))
     run.write_table("samples.parquet", pd.DataFrame(scan.samples))

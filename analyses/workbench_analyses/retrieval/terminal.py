@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.keeping import ENOUGH
 from workbench.views.masking import band
 
 if TYPE_CHECKING:
+    from workbench.keeping import Keeping
+    from workbench.reasoning import Reasoning
     from workbench.validation import Validation
     from workbench_analyses.retrieval.result import Scan
 
@@ -23,8 +26,13 @@ def terminal(scan: Scan) -> Any:
     lines: list[Any] = [Text(scan.model_label, style="bold"), Text(scan.verdict)]
     if scan.scores.n:
         lines += ["", _heads(scan), Text(scan.sparsity)]
+    lines += [Text(line) for line in focus_lines(scan)]
     if scan.validation:
         lines += ["", _curves(scan.validation), Text(_told(scan.validation))]
+    if scan.proved.keeping:
+        lines += ["", _kept(scan.proved.keeping), Text(enough(scan.proved.keeping))]
+    if scan.proved.reasoning:
+        lines += ["", *_reasoned(scan.proved.reasoning)]
     cost = f"{scan.cost['scan_seconds']:.0f} s scan, {scan.cost['proof_seconds']:.0f} s proof"
     lines += ["", Text(f"{cost}, {scan.cost['peak_memory_mib']:.0f} MiB at most")]
     if scan.path:
@@ -37,14 +45,64 @@ def _heads(scan: Scan) -> Any:
 
     title = f"retrieval score, {scan.scores.n} samples, 95 % interval over needles"
     table = Table(title=title, title_justify="left")
-    for name in ("head", "score", "interval", "needle mass", "induction"):
+    for name in ("head", "score", "interval", "needle mass", "QRHead", "induction"):
         table.add_column(name, justify="right")
-    (low, high), mass = scan.scores.interval(), scan.companions["mass"].values
+    (low, high), mass, qr = scan.scores.interval(), *(scan.companions[name].values for name in ("mass", "qrhead"))
     for h in scan.scores.top(ROWS):
-        figures = (mass[h], scan.repeats.induction[h])
+        figures = (mass[h], qr[h], scan.repeats.induction[h])
         interval = f"{low[h]:.2f}–{high[h]:.2f}"
         table.add_row(str(h), f"{scan.scores.values[h]:.2f}", interval, *(f"{x:.2f}" for x in figures))
     return table
+
+
+def focus_lines(scan: Scan) -> list[str]:
+    """QRHead in a line: its best head, and how far it agrees with the list."""
+    scores, agreed = scan.companions["qrhead"], scan.focus
+    if not scores.scored.any():
+        return ["QRHead: not scored, the vocabulary holds no null query"]
+    best, (low, high) = scores.rank()[0], scores.interval()
+    figures = f"{scores.values[best]:.3f} ({low[best]:.3f}–{high[best]:.3f})"
+    line = f"QRHead: best {best} {figures}, {scores.n} samples, null query “{scores.parameters['null_query']}”"
+    if agreed is None:
+        return [line]
+    shared = f"{agreed.overlap} of its top {agreed.k} are the copy score's (p = {agreed.p_overlap:.2g})"
+    return [f"{line}; {shared}"]
+
+
+def _kept(v: Keeping) -> Any:
+    from rich.table import Table
+
+    window = f"all others see the first {v.sink} and the last {v.recent} tokens"
+    table = Table(title=f"{v.metric} with K heads full; {window}; n = {v.n} needles outside", title_justify="left")
+    for name in ("K", "top", "matched random (95 %)", "q", "all layers"):
+        table.add_column(name, justify="right")
+    for p in v.points:
+        free = f"{np.mean(p.all_layers):.2f}" if p.all_layers else "–"
+        table.add_row(str(p.k), f"{p.top:.2f}", _matched(p.matched), "–" if p.q is None else f"{p.q:.3f}", free)
+    return table
+
+
+def enough(v: Keeping) -> str:
+    """Where keeping suffices, between what no head and all heads give."""
+    at = f"{v.enough_at} full heads suffice" if v.enough_at else "no K suffices"
+    return f"{at} ({ENOUGH:.0%} of the recall with all heads full, {v.full:.2f}; with none {v.none:.2f})"
+
+
+def _reasoned(v: Reasoning) -> list[Any]:
+    from rich.table import Table
+    from rich.text import Text
+
+    if v.not_scored:
+        return [Text(f"chain of thought against direct answers: not scored: {v.not_scored}")]
+    title = f"share answered with K heads masked; unmasked {v.thought:.2f} reasoned, {v.direct:.2f} at once; n = {v.n}"
+    table = Table(title=title, title_justify="left")
+    for name in ("K", "reasoned", "at once", "more lost (95 %)", "matched random (95 %)", "q"):
+        table.add_column(name, justify="right")
+    for p in v.points:
+        more = f"{p.more:+.2f} ({p.low:+.2f} to {p.high:+.2f})"
+        q = "–" if p.q is None else f"{p.q:.3f}"
+        table.add_row(str(p.k), f"{p.thought:.2f}", f"{p.direct:.2f}", more, _matched(p.matched), q)
+    return [table]
 
 
 def _curves(v: Validation) -> Any:

@@ -20,7 +20,9 @@ from workbench_analyses.retrieval_heads import ScanHeads
 
 LEAST = 5
 """Accepted samples below which a copy score is not said."""
-ARRAYS = ("distinct", "raw", "mass", "statement_mass")
+ANSWERED = ("distinct", "raw", "mass", "statement_mass")
+ARRAYS = (*ANSWERED, "qrhead")
+"""Scores of a sample; those of ANSWERED count where the model answered, the last one everywhere."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +92,14 @@ def _score(model: Model, block: Block, stops: set[int]) -> tuple[dict[str, np.nd
 
 
 def head_scores(
-    config: ScanHeads, model: Model, identity: ModelIdentity, units: Units, repeats: RepeatScores
+    config: ScanHeads,
+    model: Model,
+    identity: ModelIdentity,
+    units: Units,
+    repeats: RepeatScores,
+    null_query: str | None,
 ) -> dict[str, HeadScores]:
-    """`distinct` (the score), `raw`, `mass`, `statement_mass`, and those of repeated tokens; NaN with few answers."""
+    """`distinct` (the score), those beside it, which need answers too, `qrhead`, and those of repeated tokens."""
     keep = units.accepted
     enough = int(keep.sum()) >= LEAST
     skipped = tuple(i for i in range(model.n_layers) if i not in model.seam.layers)
@@ -101,13 +108,16 @@ def head_scores(
     if enough:
         scored["groups"] = tuple(row["needle"] for row in units.rows if row["accepted"])
     out, tie = {}, units.arrays["mass"][keep].mean(0) if enough else None
-    for name in ARRAYS:
+    for name in ANSWERED:
         each, method = units.arrays[name][keep], f"retrieval/{name}"
         if enough:
             tiebreak = tie if name == "distinct" else None
             out[name] = HeadScores.from_samples(each, method, tiebreak=tiebreak, **scored)
         else:
             out[name] = HeadScores(np.full(each.shape[1:], np.nan), method, **scored)
+    asked = {"parameters": {**config.question(), "null_query": null_query}, **common}
+    asked["groups"] = tuple(row["needle"] for row in units.rows)
+    out["qrhead"] = HeadScores.from_samples(units.arrays["qrhead"], "retrieval/qrhead", **asked)
     for name in ("echo", "induction", "previous"):
         out[name] = HeadScores(getattr(repeats, name), f"repeats/{name}", {"k": repeats.k}, **common)
     return out

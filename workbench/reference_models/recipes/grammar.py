@@ -51,7 +51,8 @@ VOCABULARY = (
 INDEX = {word: i for i, word in enumerate(VOCABULARY)}
 
 STATEMENT = "the secret code of {name} is : {value} ."
-QUESTION = "question : what is the secret code of {name} ? answer :"
+QUESTION_FRAME = "question : {} answer :"
+QUESTION = QUESTION_FRAME.format("what is the secret code of {name} ?")
 
 
 def _zipf(n: int) -> np.ndarray:
