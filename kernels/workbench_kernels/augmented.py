@@ -20,7 +20,7 @@ ALIGNED = 8
 
 def applies(q: Tensor, k: Tensor, spec: AttentionSpec, want: Reductions) -> bool:
     """Plain causal attention of whole texts, and nothing but span masses of all rows wanted."""
-    plain = spec.padding is None and spec.allowed is None and spec.softcap is None and spec.sink_logits is None
+    plain = spec.padding is None and spec.causal(q.shape[2]) and spec.softcap is None and spec.sink_logits is None
     square = q.shape[2] == k.shape[2] and spec.q_offset == spec.kv_offset
     only = want.rows is None and want.spans is not None and not want.top_k
     other = (want.lse, want.received, want.offsets, want.entropy, want.distance, want.thumbnail, want.sink_mass)

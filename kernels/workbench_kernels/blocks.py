@@ -143,7 +143,10 @@ def cut(valid: Bool[Tensor, "b n"] | None, rows: slice) -> Bool[Tensor, "b q"] |
 
 
 def hide(s: Float[Tensor, "b h q k"], spec: AttentionSpec, rows: slice, keys: slice) -> Bool[Tensor, "#b 1 q k"] | None:
-    """Put AWAY, in place, what the rows do not see. Of a causal block only the last columns need a mask."""
+    """Put AWAY, in place, what the rows do not see.
+
+    Of a causal block only the last columns need a mask, and the first ones where a window slides.
+    """
     if spec.allowed is not None:
         seen = spec.visible(block(rows.start, rows.stop, s.device), keys, len(s))
         s.masked_fill_(~seen, AWAY)
@@ -153,6 +156,9 @@ def hide(s: Float[Tensor, "b h q k"], spec: AttentionSpec, rows: slice, keys: sl
     i = torch.arange(n, device=s.device)[:, None] + own
     first = max(0, min(own + 1, m))
     s[..., first:].masked_fill_(torch.arange(first, m, device=s.device) > i, AWAY)
+    if spec.sliding is not None:  # the last row's first key comes after some that earlier rows see
+        last = max(0, min(own + n - spec.sliding, m))
+        s[..., :last].masked_fill_(torch.arange(last, device=s.device) <= i - spec.sliding, AWAY)
     if spec.padding is not None:
         s.masked_fill_(~spec.padding[:, None, None, keys].to(s.device), AWAY)
     return None

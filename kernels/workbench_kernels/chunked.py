@@ -101,7 +101,7 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
     """The unedited output: flash where its mask can be said, blocks of queries elsewhere."""
     n, m = q.shape[2], k.shape[2]
     if spec.softcap is None and spec.sink_logits is None:
-        simple = spec.padding is None and spec.allowed is None
+        simple = spec.padding is None and spec.causal(n)
         if simple and n == m and spec.q_offset == spec.kv_offset:
             return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=spec.scale, enable_gqa=True)
         if simple and n == 1 and spec.q_offset - spec.kv_offset >= m - 1:

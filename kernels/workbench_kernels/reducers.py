@@ -77,7 +77,7 @@ def seeing(spec: AttentionSpec, n: int, keys: int, device: torch.device) -> Floa
     valid = torch.ones(1, n, dtype=torch.bool, device=device) if valid is None else valid
     running = torch.nn.functional.pad(valid.long().cumsum(1), (1, 0))
     first = torch.arange(keys, device=device) + spec.kv_offset - spec.q_offset
-    last = torch.full_like(first, n) if spec.reach is None else first + spec.reach
+    last = torch.full_like(first, n) if spec.sliding is None else first + spec.sliding
     count = (running[:, last.clamp(0, n)] - running[:, first.clamp(0, n)]).float()
     return count if spec.padding is None else count * spec.padding.to(device)
 

@@ -102,7 +102,7 @@ class Row:
         """Whether the query sees a key, padding aside."""
         position, spec = key + self.spec.kv_offset, self.spec
         if spec.allowed is None:
-            seen = position <= self.position
+            seen = position <= self.position and (spec.sliding is None or self.position - position < spec.sliding)
         else:
             index = [torch.tensor(x) for x in (self.batch, 0, self.position, position)]
             seen = bool(spec.allowed(*index))

@@ -48,7 +48,7 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -
 def suits(q: Tensor, k: Tensor, spec: AttentionSpec) -> bool:
     """Whether this attention is one that the flash operator can do."""
     square = q.shape[2] == k.shape[2] and spec.q_offset == spec.kv_offset
-    plain = spec.allowed is None and spec.softcap is None and spec.sink_logits is None
+    plain = spec.causal(q.shape[2]) and spec.softcap is None and spec.sink_logits is None
     return square and plain and q.device.type == "cpu" and q.shape[2] > 1 and usable()
 
 

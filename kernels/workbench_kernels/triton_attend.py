@@ -18,7 +18,7 @@ from torch import Tensor
 from workbench_kernels import triton_columns, triton_decode, triton_forward, triton_launch, triton_thumbnail
 from workbench_kernels.chunked import add_chosen_rows
 from workbench_kernels.patterns import finish
-from workbench_kernels.reducers import indicator
+from workbench_kernels.reducers import indicator, seeing
 from workbench_kernels.triton_call import Call, Tiles, cdiv, power
 from workbench_kernels.triton_support import Unsupported, why_not
 from workbench_kernels.types import CLASSES, AttentionSpec, HeadEdits, Reductions, Statistics
@@ -121,7 +121,7 @@ def _second_passes(call: Call, want: Reductions) -> Statistics:
         total = torch.zeros(call.b, call.h, call.m, device=call.device)
         blocks = cdiv(call.m, call.tiles.keys)
         _each(call, triton_columns.received, blocks, OUT=total, QUERIES=call.queries)
-        out.received = total / _seeing(call).clamp_min(1)[:, None]
+        out.received = total / seeing(call.spec, call.n, call.m, call.device).clamp_min(1)[:, None]
     if want.spans is not None and want.rows is None:
         out.mass = _span_masses(call, want.spans)
     if want.thumbnail:
@@ -132,16 +132,6 @@ def _second_passes(call: Call, want: Reductions) -> Statistics:
 def _each(call: Call, kernel: Any, blocks: int, **more: Any) -> None:
     for edit in call.launches():
         _launch(kernel, call, blocks, call.arguments(edit) | call.flags(edit), **more)
-
-
-def _seeing(call: Call) -> Float[Tensor, "b k"]:
-    """How many valid queries see each key: differences of a running count, as a key is seen by consecutive queries."""
-    valid = torch.ones(call.b, call.n, dtype=torch.int8, device=call.device) if call.queries is None else call.queries
-    running = torch.nn.functional.pad(valid.long().cumsum(1), (1, 0))
-    first = torch.arange(call.m, device=call.device) - call.shift
-    last = torch.full_like(first, call.n) if call.spec.reach is None else first + call.spec.reach
-    count = running[:, last.clamp(0, call.n)] - running[:, first.clamp(0, call.n)]
-    return count if call.pad is None else count * call.pad
 
 
 def _span_masses(call: Call, spans: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import triton
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from workbench_kernels.blocks import valid_queries
 from workbench_kernels.types import CLASSES, AttentionSpec, HeadEdits
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -70,11 +71,8 @@ class Call:
 
     def _valid_queries(self) -> Tensor | None:
         """Which queries are of the text: those whose own key is not padding."""
-        if self.spec.padding is None:
-            return None
-        own = torch.arange(self.n, device=self.device) + self.shift
-        here = (own >= 0) & (own < self.m)
-        return self._bytes(self.spec.padding.to(self.device)[:, own.clamp(0, max(0, self.m - 1))] | ~here)
+        valid = valid_queries(self.spec, self.n, self.m, self.device)
+        return None if valid is None else self._bytes(valid)
 
     def edit(self, name: str) -> Tensor | None:
         """A parameter of the edits as the kernels read it, made when it is first asked for; None where absent."""
@@ -150,10 +148,10 @@ class Call:
             "sqb": self.q.stride(0), "sqh": self.q.stride(1), "sqn": self.q.stride(2),
             "skb": self.k.stride(0), "skh": self.k.stride(1), "skn": self.k.stride(2),
             "scb": 0 if cls is None else cls.stride(0), "sch": 0 if cls is None else cls.stride(1),
-            "n": self.n, "m": self.m, "H": self.h, "shift": self.shift, "reach": spec.reach or 0,
+            "n": self.n, "m": self.m, "H": self.h, "shift": self.shift, "reach": spec.sliding or 0,
             "sink": self.edits.sink if self.edits is not None else 0, "scale": spec.scale, "cap": spec.softcap or 1.0,
             "LIVE": self.live, "GROUP": self.h // self.k.shape[1], "D": self.d, "BD": power(self.d),
-            "BM": t.rows, "BN": t.keys, "HAS_CAP": spec.softcap is not None, "HAS_REACH": spec.reach is not None,
+            "BM": t.rows, "BN": t.keys, "HAS_CAP": spec.softcap is not None, "HAS_REACH": spec.sliding is not None,
             "UP": INTERPRETED and self.q.dtype == torch.bfloat16,
             "PREC": "ieee" if INTERPRETED else "tf32x3",  # of no meaning where both operands are half precision
         }  # fmt: skip

@@ -166,7 +166,7 @@ def run(call: Call, _: Reductions) -> None:
     nc, group, groups, n = _classes(call), given["GROUP"], call.k.shape[1], call.n
     per = group * n
     rows, keys = nc * per, call.tiles.keys
-    low = max(0, call.shift - call.spec.reach + 1) if call.spec.reach is not None else 0
+    low = max(0, call.shift - call.spec.sliding + 1) if call.spec.sliding is not None else 0
     high = max(low, min(call.m, n + call.shift))
     blocks = -(-(high - low) // keys)
     chunk = -(-max(1, blocks) // _parts(call, blocks)) * keys

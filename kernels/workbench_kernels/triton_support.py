@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from torch import Tensor
-
 from workbench_kernels.types import CLASSES, AttentionSpec, Edits, HeadEdits, Reductions, phases
 
 
@@ -13,26 +9,10 @@ class Unsupported(NotImplementedError):
     """A request that the `triton` backend refuses; the `chunked` backend does it."""
 
 
-@dataclass(frozen=True)
-class SlidingWindow:
-    """A mask function that is known to be exactly causal with a sliding window: the last `size` keys.
-
-    A kernel cannot call Python, so `spec.allowed` must say what it is: AttentionSpec(allowed=SlidingWindow(n), reach=n).
-    """
-
-    size: int
-
-    def __call__(self, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        """Whether a query sees a key."""
-        return (key <= query) & (query - key < self.size)
-
-
 def why_not(spec: AttentionSpec, edits: Edits = None, want: Reductions | None = None) -> str | None:
     """The first reason to refuse; None where the backend does it all."""
-    if spec.allowed is not None and not (isinstance(spec.allowed, SlidingWindow) and spec.allowed.size == spec.reach):
-        return "a mask function that is not a SlidingWindow of the size of spec.reach"
-    if spec.allowed is None and spec.reach is not None:
-        return "a reach without a mask function"
+    if spec.allowed is not None:
+        return "a mask function"
     reason = next(filter(None, map(_why_not_edits, phases(edits))), None)
     if reason is not None:
         return reason

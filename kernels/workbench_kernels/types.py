@@ -21,9 +21,10 @@ MaskFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 class AttentionSpec:
     """The geometry of one attention call; never an N×N mask.
 
-    Query i stands at position q_offset + i, key j at kv_offset + j. `allowed` None means causal. `reach` is a lower
-    bound for the keys that `allowed` can admit (a sliding window's size): older keys are not even looked at. `first` is
-    the position of each row's first valid token, for caches that have dropped it.
+    Query i stands at position q_offset + i, key j at kv_offset + j. `allowed` None means causal; then `sliding` may say
+    that a query sees its last so many keys only, itself included. `reach` is a lower bound for the keys that `allowed`
+    can admit: older keys are not even looked at. `first` is the position of each row's first valid token, for caches that
+    have dropped it. Raises ValueError for `sliding` beside `allowed`, or below 1.
     """
 
     scale: float
@@ -31,10 +32,20 @@ class AttentionSpec:
     kv_offset: int = 0
     padding: Bool[Tensor, "b k"] | None = None
     allowed: MaskFunction | None = None
+    sliding: int | None = None
     reach: int | None = None
     first: Int[Tensor, " b"] | None = None
     softcap: float | None = None
     sink_logits: Float[Tensor, " h"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.sliding is not None and (self.allowed is not None or self.sliding < 1):
+            raise ValueError(f"sliding={self.sliding} needs to be at least 1, and no mask function beside it")
+
+    def causal(self, n: int) -> bool:
+        """Whether the first n queries see every key before them, padding aside."""
+        wide = self.sliding is None or self.sliding >= n + self.q_offset - self.kv_offset
+        return self.allowed is None and wide
 
     def visible(self, queries: Int[Tensor, "#b q"], keys: slice, batch: int) -> Bool[Tensor, "#b 1 q k"]:
         """Which keys of a slice the chosen queries see; the batch axis is 1 where rows do not differ."""
@@ -43,6 +54,7 @@ class AttentionSpec:
         k = torch.arange(keys.start, keys.stop, device=device)[None, None, None, :] + self.kv_offset
         if self.allowed is None:
             mask = k <= q
+            mask = mask if self.sliding is None else mask & (q - k < self.sliding)
         else:
             b = torch.arange(batch, device=device)[:, None, None, None]
             mask = self.allowed(b, torch.zeros_like(b), q, k)
@@ -52,7 +64,8 @@ class AttentionSpec:
 
     def keys(self, start: int, stop: int, n_keys: int) -> slice:
         """The keys that queries start…stop can see at all."""
-        low = 0 if self.reach is None else start + self.q_offset - self.kv_offset - self.reach + 1
+        reach = self.sliding if self.allowed is None else self.reach
+        low = 0 if reach is None else start + self.q_offset - self.kv_offset - reach + 1
         high = stop + self.q_offset - self.kv_offset if self.allowed is None or self.reach is not None else n_keys
         return slice(max(0, min(low, n_keys)), max(0, min(high, n_keys)))
 

@@ -36,6 +36,8 @@ def window_mask(size: int):
 SPECS = {
     "causal": {},
     "window": {"allowed": window_mask(6), "reach": 6},
+    "sliding": {"sliding": 6},
+    "wide": {"sliding": 40},
     "softcap": {"softcap": 1.5},
     "learned sink": {"sink_logits": torch.linspace(-2, 3, 6)},
     "by row": {"allowed": lambda b, h, i, j: (j <= i) & (i - j < 4 + 5 * b)},

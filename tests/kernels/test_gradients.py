@@ -23,7 +23,8 @@ def specs(name: str) -> AttentionSpec:
         "causal": {},
         "left padding": {"padding": j >= pad},
         "right padding": {"padding": j < N - pad},
-        "sliding": {"allowed": lambda b, h, q, k: (k <= q) & (q - k < 6), "reach": 6},
+        "sliding": {"sliding": 6},
+        "mask function": {"allowed": lambda b, h, q, k: (k <= q) & (q - k < 6), "reach": 6},
         "softcap": {"softcap": 1.5},
         "learned sink": {"sink_logits": torch.randn(H, dtype=torch.float64).requires_grad_()},
     }
@@ -64,7 +65,7 @@ def dense(q, k, v, spec: AttentionSpec, edit: HeadEdits | None) -> torch.Tensor:
                 + (edit.boost[..., c, None, None] * s.abs() + edit.bias[..., c, None, None])
                 * onehot[..., None, :, c + 1]
             )
-    seen = (j <= i) & (i - j < (spec.reach or N))
+    seen = (j <= i) & (i - j < (spec.reach or spec.sliding or N))
     seen = (seen if spec.padding is None else seen & spec.padding[:, None, None]).expand(B, H, N, N)
     if edit is not None and edit.window is not None:
         w = edit.window[:, :, None, None]
@@ -104,7 +105,8 @@ def inputs_of(spec: AttentionSpec, edit: HeadEdits | None) -> list[torch.Tensor]
     return [x for x in held if x is not None]
 
 
-CASES = [(s, "none") for s in ("causal", "left padding", "right padding", "sliding", "softcap", "learned sink")] + [
+PLAIN = ("causal", "left padding", "right padding", "sliding", "mask function", "softcap", "learned sink")
+CASES = [(s, "none") for s in PLAIN] + [
     ("causal", "gain"), ("learned sink", "gain"), ("causal", "classes, others"), ("left padding", "classes, all"),
     ("softcap", "bias and boost"), ("causal", "bias and boost"), ("sliding", "window, uniform"), ("causal", "rows"),
     ("left padding", "window, uniform"),

@@ -14,7 +14,7 @@ if os.environ.get("TRITON_INTERPRET") != "1" and not torch.cuda.is_available():
 pytest.importorskip("triton", reason="Triton is not installed")
 
 from workbench_kernels import AttentionSpec, HeadEdits, Reductions, attend, reference
-from workbench_kernels.triton_support import SlidingWindow, Unsupported, supports
+from workbench_kernels.triton_support import Unsupported, supports
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -24,8 +24,8 @@ B, H, G, N, D = 2, 4, 2, 41, 10
 STATISTICS = ("lse", "received", "entropy", "thumbnail", "norms", "sink_mass", "mass", "top_values")
 SPECS = {
     "causal": {},
-    "window": {"allowed": SlidingWindow(6), "reach": 6},
-    "wide window": {"allowed": SlidingWindow(100), "reach": 100},
+    "window": {"sliding": 6},
+    "wide window": {"sliding": 100},
     "softcap": {"softcap": 1.5},
     "learned sink": {"sink_logits": torch.linspace(-2, 3, H)},
 }

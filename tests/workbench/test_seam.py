@@ -293,3 +293,22 @@ def test_errors_are_said(llama):
         llama.bridge.hooks(fwd_hooks=[("blocks.0.attn.hook_pattern", lambda p, hook: p)]),
     ):
         llama.bridge(x)
+
+
+def test_a_sliding_window_is_a_number_and_what_only_resembles_it_stays_a_function():
+    from transformers.masking_utils import and_masks, causal_mask_function, or_masks
+    from transformers.masking_utils import sliding_window_causal_mask_function as sliding
+
+    from workbench.masks import compact_mask
+
+    def others(b, h, q, k):
+        return (q < 2) & (k <= q)
+
+    spec = compact_mask(2, 9, 9, mask_function=sliding(4), local_size=4).spec(1.0)
+    assert spec.allowed is None and spec.sliding == 4 and spec.reach is None
+    for function in (and_masks(sliding(4), others), or_masks(sliding(4), others), sliding(3), causal_mask_function):
+        spec = compact_mask(2, 9, 9, mask_function=function, local_size=4).spec(1.0)
+        assert spec.sliding is None
+        rows = torch.arange(9)
+        seen = function(0, 0, rows[:, None], rows[None])
+        assert torch.equal(spec.visible(rows[None], slice(0, 9), 2)[0, 0], seen)
