@@ -11,12 +11,14 @@ import torch
 from workbench_kernels import Reductions
 
 import workbench as wb
+from workbench.choosing import choice_rows, choose
 from workbench.errors import ModelError
 from workbench.probes.retrieval import score_block
 from workbench.reference_models import planted
 from workbench.reference_models.catalogue import BUNDLED, PLANTED, folder
 from workbench.reference_models.planted.codes import SQUARE, WORD, codes
 from workbench.reference_models.recipes import grammar
+from workbench.tasks.choices import choice_samples
 from workbench.tasks.needle import KINDS, Assembler, blocks
 
 COPY, SINK = PLANTED["planted-copy"], PLANTED["planted-sink"]
@@ -61,7 +63,7 @@ def observed(model, tokens, **asked):
     return model.forward(tokens, reductions=lambda layer, mask: Reductions(**asked)).statistics
 
 
-@pytest.mark.parametrize("name", ["planted-copy", "planted-sink"])
+@pytest.mark.parametrize("name", ["planted-calibrate", "planted-copy", "planted-sink"])
 def test_every_head_has_a_role_and_a_trained_model_has_none(name):
     heads = [head for places in BUNDLED[name].roles.values() for head in places]
     assert set(heads) == EVERY and (name == "planted-sink" or len(heads) == len(EVERY))
@@ -231,3 +233,18 @@ def test_no_folder_and_no_heavy_import():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == [str(len(COPY.roles)), "[]"]
+
+
+def test_calibrating_one_head_mends_answers_and_another_spoils_them():
+    """With the sink's column given; `workbench calibrate` finds it by itself. (0, 0) counts stops: they are its business."""
+    model = wb.load("planted-calibrate")
+    samples = choice_samples("needle-choice", Assembler(model.tokenizer), 80, 0)
+    stops = choice_rows(samples)
+    keys = [(int((row == STOP).nonzero()[0]),) for row in stops.tokens]
+    right = {
+        h: (choose(model, samples, wb.calibrate([h], keys=keys)) > 0).float().mean() for h in sorted(EVERY - {(0, 0)})
+    }
+    base = (choose(model, samples) > 0).float().mean()
+    assert 0.3 <= base <= 0.7
+    assert {h for h, share in right.items() if share != base} == {(1, 4), (1, 6)}
+    assert right[1, 4] >= base + 0.2 and right[1, 6] <= base - 0.05

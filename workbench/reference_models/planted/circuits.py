@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workbench.reference_models.planted import wiring as w
-from workbench.reference_models.planted.codes import own
+from workbench.reference_models.planted.codes import SQUARE, own
 
 PAST = (w.BACK1, w.BACK2, w.BACK3)
 NAME = 0.4
@@ -69,3 +69,24 @@ def idles(head: w.Head, sink: float) -> None:
     """Do nothing but park."""
     w.parks(head, sink)
     w.writes(head, w.OUT, LITTLE)
+
+
+def counts_stops(head: w.Head) -> None:
+    """At a full stop, attend evenly to `<bos>` and all full stops, and write down the share of the latter.
+
+    The share is 1/2 at the first full stop, 2/3 at the next, and so on; 0 at other tokens, where the head parks.
+    """
+    stop, slot = w.TOKEN.start + own("."), w.CHANNELS[0][own(".")]
+    w.bos_is_sink(head)
+    head.k[slot, stop] = 1.0
+    head.v[own("."), stop] = 1.0
+    head.q[slot, stop] = w.UNIT
+    w.parks(head, 1.0)
+    head.o[w.SPARE, own(".")] = SQUARE**-0.5
+
+
+def first_stop_is_sink(group: w.Head) -> None:
+    """The group's sink is the first full stop: a share of 1/2 gives the whole score, 2/3 little more than half of it."""
+    group.k[w.SINK, w.TOKEN.start + own(".")] = 0.9 / 0.4
+    group.k[w.SINK, w.SPARE] = -(SQUARE**0.5) / 0.4
+    w.carries(group, but=("<bos>", "."))

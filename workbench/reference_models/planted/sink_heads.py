@@ -35,33 +35,6 @@ VALUE = 0.4
 """What the sink with a value says, in codes of the full stop: two nats."""
 
 
-def _counts(head: Any) -> None:
-    """At a full stop, attend evenly to `<bos>` and all full stops, and write down the share of the latter.
-
-    The share is 1/2 at the first full stop, 2/3 at the next, and so on; 0 at other tokens, where the head parks.
-    """
-    from workbench.reference_models.planted import wiring as w
-    from workbench.reference_models.planted.codes import SQUARE, own
-
-    stop, slot = w.TOKEN.start + own("."), w.CHANNELS[0][own(".")]
-    w.bos_is_sink(head)
-    head.k[slot, stop] = 1.0
-    head.v[own("."), stop] = 1.0
-    head.q[slot, stop] = w.UNIT
-    w.parks(head, 1.0)
-    head.o[w.SPARE, own(".")] = SQUARE**-0.5
-
-
-def _first_stop_is_sink(group: Any) -> None:
-    """The group's sink is the first full stop: a share of 1/2 gives the whole score, 2/3 little more than half of it."""
-    from workbench.reference_models.planted import wiring as w
-    from workbench.reference_models.planted.codes import SQUARE, own
-
-    group.k[w.SINK, w.TOKEN.start + own(".")] = 0.9 / 0.4
-    group.k[w.SINK, w.SPARE] = -(SQUARE**0.5) / 0.4
-    w.carries(group, but=("<bos>", "."))
-
-
 def _build() -> tuple[Any, Any]:
     from workbench.reference_models.planted import circuits as c
     from workbench.reference_models.planted import wiring as w
@@ -75,12 +48,12 @@ def _build() -> tuple[Any, Any]:
         c.shows_past(at(*place))
     c.shows_token(at(1, 6))
     for place in ((1, 0), (2, 2)):
-        _first_stop_is_sink(at(*place))
+        c.first_stop_is_sink(at(*place))
     w.keys_turn(at(1, 0))
     w.keys_hold(at(2, 2), c.PAST)
     w.bos_is_sink(at(1, 2))
     w.carries(at(1, 2), but=())
-    _counts(at(*COUNTER))
+    c.counts_stops(at(*COUNTER))
     at(1, 2).o[w.OUT.start + own("."), own("<bos>")] = VALUE
     for place in ROLES["copy"]:
         c.copies(at(*place), LATER if place in ROLES["sink-later"] else SINK)

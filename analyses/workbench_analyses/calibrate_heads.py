@@ -1,0 +1,122 @@
+"""Does calibrating a head's sinks mend answers? `workbench calibrate`.
+
+Every head alone on one half of a task's samples, the list of those that help on the other half (ACT, Yu et al. 2024,
+arXiv 2406.15765, with the controls that it lacks).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import chz
+
+from workbench.command import Command
+from workbench.errors import BadInput
+
+if TYPE_CHECKING:
+    from workbench.models import Model
+    from workbench_analyses.calibration.result import Calibration
+
+DTYPES = ("float32", "bfloat16", "float16")
+SCORES = ("full", "first")
+RULES = ("corrected", "paper")
+RECEIVERS = ("others", "all")
+LEAST = 40
+ASIDE = ("out", "device", "batch")
+"""Options that change no number."""
+
+
+@chz.chz
+class CalibrateHeads:
+    """Options of the experiment; all but those of ASIDE can change a number and belong to the question."""
+
+    model: str = chz.field(default="llama", doc="bundled name, local Hugging Face folder or hub id")
+    task: str = chz.field(default="needle-choice", doc="needle-choice, yes-no, or JSONL of prompt, choices, answer")
+    samples: int = chz.field(default=600, doc="samples, at most; half selects heads, half judges the list")
+    beta: float = chz.field(default=0.4, doc="share of its weight that a sink keeps")
+    rule: str = chz.field(default="corrected", doc="how sinks are found: corrected or paper")
+    a: float = chz.field(default=5, doc="a sink gets more than a times its share")
+    absolute: float | None = chz.field(default=None, doc="instead of a: received attention above this number")
+    exempt: tuple[int, ...] = chz.field(default=(0,), doc="tokens that are no sinks, counted from the first")
+    receivers: str = chz.field(default="others", doc="who gets the freed weight: others, or all (also exempt tokens)")
+    layers: tuple[int, ...] | None = chz.field(
+        default=None, doc="layers tried; default: not the first two of 32, nor the last"
+    )
+    score: str = chz.field(default="full", doc="log-probability of full choices, or of their first tokens")
+    per_token: bool = chz.field(default=False, doc="divide the log-probability of a choice by its tokens")
+    level: float = chz.field(default=0.05, doc="false discovery rate among the heads")
+    draws: int = chz.field(default=20, doc="random lists, layer by layer of the same size")
+    template: str = chz.field(default="auto", doc="auto, chat or none")
+    seed: int = chz.field(default=0, doc="draws samples, halves, tosses and controls")
+    dtype: str = chz.field(default="float32", doc="float32, bfloat16 or float16")
+    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
+    trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
+    batch: int = chz.field(default=32, doc="rows in one forward")
+    out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
+
+    @chz.validate
+    def _sane(self) -> None:
+        for name, known in (("rule", RULES), ("receivers", RECEIVERS), ("score", SCORES), ("dtype", DTYPES)):
+            if getattr(self, name) not in known:
+                raise BadInput(f"{name}={getattr(self, name)}: use {', '.join(known)}")
+        if self.samples < LEAST:
+            raise BadInput(f"samples={self.samples}: give at least {LEAST}, of which half select and half judge")
+        if not 0 <= self.beta < 1:
+            raise BadInput(f"beta={self.beta}: a share from 0 to below 1; 1 changes nothing")
+        if self.a <= 1:
+            raise BadInput(f"a={self.a}: a sink gets more than its share; give more than 1")
+        if self.absolute is not None and not 0 < self.absolute < 1:
+            raise BadInput(f"absolute={self.absolute}: an attention between 0 and 1")
+        if any(e < 0 for e in self.exempt):
+            raise BadInput(f"exempt={list(self.exempt)}: tokens are counted from 0")
+        if not 0 < self.level < 1:
+            raise BadInput(f"level={self.level}: a rate between 0 and 1")
+        if self.draws < 1 or self.batch < 1:
+            raise BadInput("draws and batch must be at least 1")
+
+    def question(self) -> dict[str, Any]:
+        """Every option that can change a number."""
+        return {k: v for k, v in chz.asdict(self).items() if k not in ASIDE}
+
+
+def calibrate(model: Model | str | CalibrateHeads = "llama", **options: Any) -> Calibration:
+    """Calibrate every head alone, then the list of those that help; writes nothing unless `out=` is given.
+
+    model: a loaded Model, a live TransformerBridge, a name, or a whole CalibrateHeads config. options: the fields of
+    CalibrateHeads. Raises BadInput and ModelError in one line.
+    """
+    if isinstance(model, CalibrateHeads):
+        config, loaded = chz.replace(model, **options) if options else model, None
+    elif isinstance(model, str):
+        config, loaded = CalibrateHeads(model=model, **{"out": None, **options}), None
+    else:
+        from workbench.models import load
+
+        loaded = load(model)
+        config = CalibrateHeads(model=loaded.name, **{"out": None, **options})
+    _check_cheaply(config, locating=loaded is None)
+    from workbench_analyses.calibration.experiment import run_experiment
+
+    return run_experiment(config, loaded)
+
+
+def _check_cheaply(config: CalibrateHeads, locating: bool) -> None:
+    """What is wrong is said before torch is imported, which takes seconds."""
+    from workbench.atomic import check_writable
+    from workbench.sources import locate
+    from workbench.tasks.choices import check_task
+
+    if locating:
+        locate(config.model, config.trust_remote_code)
+    check_task(config.task)
+    if config.out:
+        check_writable(config.out)
+
+
+COMMAND = Command(
+    "calibrate",
+    "calibrate each head's sinks on a task, judge the list of those that help",
+    CalibrateHeads,
+    calibrate,
+    (),
+)

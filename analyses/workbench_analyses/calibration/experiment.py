@@ -1,0 +1,166 @@
+"""The experiment, step by step: load, ask, calibrate each head alone, choose, judge the list, save."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+
+from workbench.controls import Heads, matched_lists, p_value
+from workbench.cost import peak_memory
+from workbench.errors import BadInput
+from workbench.head_lists import FIRST_LAYER, act_list, head_list
+from workbench.heads import ModelIdentity
+from workbench.models import Model, load
+from workbench.paired import discordant, flips_for, mcnemar_p, sign_flip_p
+from workbench.progress import Report, progress
+from workbench.runs import Remember, Run, unremembered
+from workbench.tasks.assembling import Assembler
+from workbench.tasks.choices import ChoiceSample, choice_samples
+from workbench_analyses.calibrate_heads import LEAST, CalibrateHeads
+from workbench_analyses.calibration.alone import each_alone, eligible
+from workbench_analyses.calibration.lists import margins_of_lists
+from workbench_analyses.calibration.result import Alone, Calibration, Judged, Judgement
+
+UNIT = 32
+"""Samples in a unit of work."""
+
+
+@dataclass
+class _Work:
+    config: CalibrateHeads
+    model: Model
+    layers: tuple[int, ...]
+    remember: Remember
+
+
+def run_experiment(config: CalibrateHeads, model: Model | None = None) -> Calibration:
+    """The whole experiment; a run folder is written below `config.out`, if that is given."""
+    started = time.perf_counter()
+    model = model or load(config.model, config.dtype, config.device, config.trust_remote_code)
+    layers = tried_layers(config, model)
+    samples = choice_samples(
+        config.task, Assembler(model.tokenizer, config.template), config.samples, config.seed, config.score
+    )
+    _check(config, model, samples)
+    identity = ModelIdentity(model.name, *model.identity())
+    asked = hashlib.sha256(json.dumps([(s.prompt, s.choices, s.answer) for s in samples]).encode()).hexdigest()[:16]
+    question = {**config.question(), "identity": [identity.config_hash, identity.weights], "asked": asked}
+    opened = Run.open(config.out, "calibrate", model.name, question, model.label) if config.out else nullcontext()
+    with opened as run, progress() as stages:
+        work = _Work(config, model, layers, run.remember if run else unremembered)
+        select, hold = halves(samples, config.seed)
+        alone = _alone(work, select, stages.stage("each head alone"))
+        judgement = _judge(work, alone, hold, stages.stage("lists"))
+        cost = {"seconds": time.perf_counter() - started, "peak_memory_mib": peak_memory()}
+        result = Calibration(
+            config,
+            model.label,
+            identity,
+            layers,
+            model.n_layers,
+            alone,
+            judgement,
+            cost,
+            str(run.path) if run else None,
+        )
+        if run is not None:
+            save(result, run)
+            for warning in run.warnings:
+                stages.note(f"note: {warning}")
+    return result
+
+
+def tried_layers(config: CalibrateHeads, model: Model) -> tuple[int, ...]:
+    """Layers as asked, or all but the first two and the last of 32, as fractions of the depth (the paper's choice)."""
+    n = model.n_layers
+    if config.layers is None:
+        chosen = tuple(range(round(2 * n / 32), n - round(n / 32)))
+        return tuple(i for i in chosen if i in model.seam.layers)
+    unknown = [i for i in config.layers if i not in model.seam.layers]
+    if unknown:
+        raise BadInput(f"layers={unknown}: {model.name} has attention in layers {sorted(model.seam.layers)}")
+    return tuple(sorted(set(config.layers)))
+
+
+def _check(config: CalibrateHeads, model: Model, samples: Sequence[ChoiceSample]) -> None:
+    if len(samples) < LEAST:
+        raise BadInput(f"task={config.task}: {len(samples)} samples; at least {LEAST} are needed, half to select heads")
+    longest = max(samples, key=lambda s: len(s.prompt) + max(map(len, s.choices)))
+    length = len(longest.prompt) + max(map(len, longest.choices))
+    if length > model.context:
+        raise BadInput(f"{longest.name}: {length} tokens; {model.name} takes {model.context}: leave it out or cut it")
+
+
+def halves(samples: Sequence[ChoiceSample], seed: int) -> tuple[list[ChoiceSample], list[ChoiceSample]]:
+    """Those that select heads and those that judge the list: fixed by the samples' names before anything is run."""
+    order = sorted(samples, key=lambda s: hashlib.sha256(f"{seed} {s.name}".encode()).digest())
+    return order[: len(order) // 2], order[len(order) // 2 :]
+
+
+def _alone(work: _Work, samples: Sequence[ChoiceSample], report: Report) -> Alone:
+    """Each head's paired effect on the selecting half, with its tests."""
+    config, parts = work.config, []
+    chunks = [samples[i : i + UNIT] for i in range(0, len(samples), UNIT)]
+    for i, chunk in enumerate(chunks):
+        parts.append(
+            work.remember(f"alone-{i}", lambda c=chunk: (each_alone(config, work.model, work.layers, c), {}))[0]
+        )
+        report(i + 1, len(chunks))
+    margin = np.concatenate([p["margin"] for p in parts])
+    change, sinks = (np.concatenate([p[name] for p in parts], -1) for name in ("change", "sinks"))
+    tried = [(layer, head) for layer in work.layers for head in range(work.model.n_heads)]
+    moved = np.array([change[h] for h in tried])
+    before, after = margin > 0, (margin + moved) > 0
+    mended, spoiled = discordant(before, after)
+    p, exact = sign_flip_p(moved, config.seed, flips_for(len(tried), config.level)), mcnemar_p(mended, spoiled)
+    return Alone(
+        tuple(tried), margin, moved, eligible(sinks, work.layers), np.array([(sinks[h] > 0).mean() for h in tried]),
+        p, _corrected(p), mended, spoiled, exact, _corrected(exact), config.level,
+    )  # fmt: skip
+
+
+def _corrected(p: np.ndarray) -> np.ndarray:
+    from scipy.stats import false_discovery_control
+
+    return false_discovery_control(p)
+
+
+def _judge(work: _Work, alone: Alone, samples: Sequence[ChoiceSample], report: Report) -> Judgement:
+    """The list, random lists with its number of heads in each layer, and all heads, on the other half."""
+    config, chosen = work.config, alone.helpful
+    matched, enumerated = matched_lists(chosen, alone.heads, config.draws, config.seed) if chosen else ([], False)
+    lists: list[Heads] = [(), alone.heads, *([chosen] if chosen else []), *matched]
+    key = hashlib.sha256(json.dumps(lists).encode()).hexdigest()[:8]
+    chunks, parts = [samples[i : i + UNIT] for i in range(0, len(samples), UNIT)], []
+    for i, chunk in enumerate(chunks):
+        unit = f"lists-{i}-{key}"
+        parts.append(
+            work.remember(unit, lambda c=chunk: ({"margin": margins_of_lists(config, work.model, lists, c)}, {}))[0]
+        )
+        report(i + 1, len(chunks))
+    base, every, *rest = np.concatenate([p["margin"] for p in parts], 1)
+    own = Judged.of(base, rest[0], config.seed) if chosen else None
+    controls = [Judged.of(base, margin, config.seed) for margin in rest[1:]]
+    p = p_value(own.gain, [c.gain for c in controls]) if own is not None and controls else None
+    return Judgement(
+        float((base > 0).mean()), len(base), own, controls, enumerated, p, Judged.of(base, every, config.seed)
+    )
+
+
+def save(result: Calibration, run: Run) -> None:
+    """Write the table of heads, the list in two layouts, the report, the record."""
+    import pandas as pd
+
+    heads = result.alone.helpful
+    run.write_text("head_list.json", head_list(heads, result.about_list()))
+    if all(layer >= FIRST_LAYER for layer, _ in heads):
+        run.write_text("head_list_act.json", act_list(heads, result.n_layers))
+    run.write_table("heads.parquet", pd.DataFrame(result.rows()))
+    run.write_text("report.html", result.report())
+    run.finish(result.summary(), result.cost)
