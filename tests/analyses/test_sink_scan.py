@@ -276,6 +276,15 @@ def test_llama_has_no_first_token_sink():
     assert 0.2 < best < 0.3 and scan.natural.rate.mean(0).max() > best + 0.1
 
 
+def test_bfloat16_sees_the_same_heads():
+    options = {"tokens": 128, "samples": 2, "proof": "none", "recent": 8, "epsilon": 0.2}
+    full, half = (
+        wb.analyses.attention_sinks.scan(wb.load("llama", dtype=d), **options) for d in ("float32", "bfloat16")
+    )
+    np.testing.assert_allclose(half.scores.values, full.scores.values, atol=0.02)
+    assert {p.head for p in half.parked} == {p.head for p in full.parked} != set()
+
+
 @pytest.mark.skipif(not STORIES.is_dir(), reason="stories260k is not in the shared data folder")
 def test_stories_has_none_either_and_says_why_retrieval_is_missing():
     scan = wb.analyses.attention_sinks.scan(str(STORIES), **{**SMALL, "checked": 1})
@@ -306,6 +315,7 @@ def test_the_run_folder_resumes_and_the_batch_is_no_question(tmp_path):
     assert json.loads((folder / "run.json").read_text())["state"] == "done"
     assert len(pd.read_parquet(folder / "scores.parquet")) == 24 * 4
     assert {"report.html", "sinks.parquet", "checks.parquet", "scores.json"} <= {f.name for f in folder.iterdir()}
+    assert wb.read_scores(folder).top(3).heads == scan.scores.top(3).heads
     sorted((folder / "shards").iterdir())[0].unlink()
     again = wb.analyses.attention_sinks.scan(model, **options, batch=1)
     assert again.path == scan.path
