@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from workbench_analyses.retrieval.claims import claims
 from workbench_analyses.retrieval.scan import run_scan
 
 import workbench as wb
@@ -42,6 +43,17 @@ def test_the_scan_finds_heads_whose_masking_destroys_recall(found):
     last = next(p for p in v.points if p.k == 6)
     assert last.top <= 0.1 and np.mean(last.matched) >= 0.95
     assert v.p <= 0.05 and v.halves_at is not None
+
+
+def test_the_question_draws_the_heads_that_copy(found):
+    qr = found.companions["qrhead"]
+    assert qr.n == 18 and qr.method == "retrieval/qrhead" and qr.parameters["null_query"] == "no"
+    assert set(qr.top(4)) <= set(found.scores.at_least(0.5)), "known by another score"
+    assert found.focus.overlap >= 4 and found.focus.p_overlap < 0.01
+    assert found.summary()["qrhead"]["top"][0]["low"] > 0
+    said = {c.name: c for c in claims(found)}
+    assert said["query-focused"].answer == "yes" and "n = 9" in said["query-focused"].evidence
+    assert said["sufficient"].evidence == "proof=full keeps the list"
 
 
 def test_scores_agree_with_a_plain_hugging_face_forward(llama, found):
@@ -113,6 +125,10 @@ def test_the_run_folder_holds_everything_and_resumes(llama, tmp_path):
     assert "not Meta&#x27;s weights" in page and len(page) < 2_500_000
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
     assert wb.read_scores(folder).top(5).heads == found.scores.top(5).heads
+    qr = wb.read_scores(folder / "qrhead.json")
+    np.testing.assert_array_equal(qr.per_sample, found.companions["qrhead"].per_sample)
+    assert wb.compare(wb.read_scores(folder), qr, k=5).n_heads == 64
+    assert wb.export(qr, "duo-attention", tmp_path / "duo", sparsity=0.5)
     next((folder / "shards").iterdir()).unlink()
     again = wb.analyses.retrieval_heads.scan(llama, **options)
     assert again.path == found.path
@@ -126,6 +142,10 @@ def test_a_model_without_retrieval_heads_is_not_scored():
     assert np.isnan(scan.scores.values).all()
     assert scan.verdict.startswith(f"not scored: {scan.accepted} of 12 answered; no induction head (max 0.0")
     assert scan.validation is None and scan.summary()["validation"] == "not validated"
+    assert scan.companions["qrhead"].n == 12 and scan.companions["qrhead"].values.max() < 0.05, (
+        "nor does a question draw"
+    )
+    assert {c.name: c.answer for c in claims(scan)}["causal"] == "not testable"
 
 
 @pytest.mark.parametrize(
@@ -137,6 +157,8 @@ def test_a_model_without_retrieval_heads_is_not_scored():
         ({"needles": "nowhere.jsonl"}, "cannot be read"),
         ({"template": "chat"}, "no chat template"),
         ({"ablation": "erase"}, "use zero, mean"),
+        ({"recent": 0}, "recent ≥ 1"),
+        ({"sink": -1}, "sink ≥ 0"),
     ],
 )
 def test_bad_options_are_said_in_one_line(llama, options, words):

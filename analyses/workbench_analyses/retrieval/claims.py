@@ -5,18 +5,22 @@ Wu et al. 2024 (arXiv 2404.15574) unless said otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from workbench import bootstrap
 from workbench.heads import HeadScores
+from workbench.keeping import ENOUGH, Kept
+from workbench.reasoning import Harm
 
 if TYPE_CHECKING:
     from workbench_analyses.retrieval.result import Scan
 
 SPARSE = 0.05
+T = TypeVar("T", Kept, Harm)
 
 
 @dataclass(frozen=True)
@@ -94,14 +98,21 @@ def _sufficient(scan: Scan) -> tuple[str, str]:
     if v is None:
         full = scan.config.proof == "full"
         return "not testable", "too few needles outside the window" if full else "proof=full keeps the list"
-    at = next((pt for pt in v.points if pt.k == v.enough_at), v.points[-1] if v.points else None)
+    at = _at_list(scan, v.points)
     if at is None or at.p is None:
         return "not testable", "no layer-matched control exists for this list"
     figures = (
         f"recall {at.top:.2f} with the top {at.k} full, {np.mean(at.matched):.2f} with random heads of their layers, "
-        f"{v.none:.2f} with none, {v.full:.2f} with all; {len(at.matched)} draws, q = {at.q:.3f}, n = {v.n}"
+        f"{v.none:.2f} with none, {v.full:.2f} with all; {len(at.matched)} draws, p = {at.p:.3f}, q = {at.q:.3f}, "
+        f"n = {v.n}"
     )
-    return _word(v.enough_at is not None and at.p <= 0.05), figures
+    return _word(at.top >= ENOUGH * v.full and at.p <= 0.05), figures
+
+
+def _at_list(scan: Scan, points: Sequence[T]) -> T | None:
+    """The point of the list's own length, or the last one."""
+    found = len(scan.scores.at_least(scan.config.threshold))
+    return next((pt for pt in points if pt.k == found), points[-1] if points else None)
 
 
 def _reasoning(scan: Scan) -> tuple[str, str]:
@@ -110,15 +121,15 @@ def _reasoning(scan: Scan) -> tuple[str, str]:
         return "not testable", "proof=full asks for it"
     if v.not_scored:
         return "not testable", f"not scored: {v.not_scored}"
-    found = len(scan.scores.at_least(scan.config.threshold))
-    at = next((pt for pt in v.points if pt.k == found), v.points[-1])
+    at = _at_list(scan, v.points)
+    assert at is not None
     figures = (
         f"with the top {at.k} masked {at.thought:.2f} of {v.thought:.2f} reasoned, {at.direct:.2f} of {v.direct:.2f} "
         f"answered at once: {at.more:+.2f} more lost ({at.low:+.2f} to {at.high:+.2f}), n = {v.n}"
     )
     if at.p is None:
         return "not testable", f"{figures}; no layer-matched control exists"
-    return _word(at.low > 0 and at.p <= 0.05), f"{figures}, {len(at.matched)} draws, q = {at.q:.3f}"
+    return _word(at.low > 0 and at.p <= 0.05), f"{figures}, {len(at.matched)} draws, p = {at.p:.3f}, q = {at.q:.3f}"
 
 
 def _query_focused(scan: Scan) -> tuple[str, str]:

@@ -42,7 +42,9 @@ METHOD = (
     "replaced by a null query; tokens below mean − 2 standard deviations dropped. It needs no answer: n is all samples.",
     "The proof masks heads at prefill and decode and asks for the exact answer, on needles that the scan has not seen. "
     "The primary test, fixed beforehand, is the area between the matched random curve and the list's; the control is "
-    "drawn from the list's own layers in the same numbers. Everything else is secondary.",
+    "drawn from the list's own layers in the same numbers. Everything else is secondary. "
+    "`proof=full` keeps the list full instead while all other heads see a window, on needles outside it, and masks the "
+    "list while word problems are reasoned and answered at once.",
 )
 
 CLAIMED = (

@@ -49,9 +49,9 @@ def _heads(scan: Scan) -> Any:
         table.add_column(name, justify="right")
     (low, high), mass, qr = scan.scores.interval(), *(scan.companions[name].values for name in ("mass", "qrhead"))
     for h in scan.scores.top(ROWS):
-        figures = (mass[h], qr[h], scan.repeats.induction[h])
+        figures = (f"{mass[h]:.2f}", f"{qr[h]:.3f}", f"{scan.repeats.induction[h]:.2f}")
         interval = f"{low[h]:.2f}–{high[h]:.2f}"
-        table.add_row(str(h), f"{scan.scores.values[h]:.2f}", interval, *(f"{x:.2f}" for x in figures))
+        table.add_row(str(h), f"{scan.scores.values[h]:.2f}", interval, *figures)
     return table
 
 
@@ -84,8 +84,8 @@ def _kept(v: Keeping) -> Any:
 
 def enough(v: Keeping) -> str:
     """Where keeping suffices, between what no head and all heads give."""
-    at = f"{v.enough_at} full heads suffice" if v.enough_at else "no K suffices"
-    return f"{at} ({ENOUGH:.0%} of the recall with all heads full, {v.full:.2f}; with none {v.none:.2f})"
+    at = f"K = {v.enough_at} full heads are enough" if v.enough_at else "no K is enough"
+    return f"{at} for {100 * ENOUGH:.0f} % of the recall with all heads full ({v.full:.2f}; with none {v.none:.2f})"
 
 
 def _reasoned(v: Reasoning) -> list[Any]:
