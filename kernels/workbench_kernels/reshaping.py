@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench_kernels import gradients, split
+from workbench_kernels import gradients, split, windows
 from workbench_kernels.cutting import select_heads, select_pairs, select_rows, touched
 from workbench_kernels.sweep import ROWS, SCRATCH
 from workbench_kernels.types import AttentionSpec, HeadEdits
 
 DENSE = 4
 """The split way is for classes that hold at most one key in so many."""
+
+CLASS_EDITS = ("key_class", "class_gain", "least_mass", "freed", "bias", "boost")
 
 Way = Callable[[Tensor, Tensor, Tensor, AttentionSpec, HeadEdits], Tensor]
 
@@ -65,22 +68,32 @@ def _part(spec: AttentionSpec, rows: Tensor, heads: slice) -> AttentionSpec:
 def _fast(
     z: Tensor, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits, flags: Tensor
 ) -> Bool[Tensor, "b h"]:
-    """Write the heads that have class edits only by the flash ways; says which they were."""
-    if gradients.wanted(q, k, v, spec, edits) or edits.key_class is None or not split.suits(q, k, spec):
-        return torch.zeros_like(flags)
-    b, h = q.shape[:2]
-    plain = flags & ~_otherwise(edits, b)
-    inside = (edits.key_class[..., : k.shape[2]] > 0).sum(-1).expand(b, h)
+    """Write the heads that have class edits only, or a window only, by the flash ways; says which they were."""
+    done = torch.zeros_like(flags)
+    if gradients.wanted(q, k, v, spec, edits):
+        return done
+    (b, h), m = q.shape[:2], k.shape[2]
+    if edits.window is not None and windows.suits(spec):
+        chosen = flags & ~_otherwise(edits, b, "window")
+        _write(z, q, k, v, spec, edits, chosen, windows.by_window)
+        done = done | chosen
+    if edits.key_class is None or not split.suits(q, k, spec):
+        return done
+    plain = flags & ~_otherwise(edits, b, *CLASS_EDITS)
+    inside = (edits.key_class[..., :m] > 0).sum(-1).expand(b, h)
     bias = split.biased(edits, b, h)
-    few = plain & ~bias & (inside * DENSE <= k.shape[2])
-    for chosen, way in ((plain & bias, split.by_bias), (few, split.by_split)):
+    few = plain & ~bias & (inside * DENSE <= m)
+    two = plain & ~bias & ~few & split.single(edits, b, h)
+    for chosen, way in ((plain & bias, split.by_bias), (few, split.by_split), (two, split.by_two)):
         _write(z, q, k, v, spec, edits, chosen, way)
-    return (plain & bias) | few
+        done = done | chosen
+    return done
 
 
-def _otherwise(edits: HeadEdits, batch: int) -> Bool[Tensor, "b h"]:
-    """Heads that an edit changes which is no class edit."""
-    rest = replace(edits, key_class=None, class_gain=None, least_mass=None, freed=None, bias=None, boost=None)
+def _otherwise(edits: HeadEdits, batch: int, *fields: str) -> Bool[Tensor, "#b #h"]:
+    """Heads that an edit changes which is none of these."""
+    absent: dict[str, Any] = dict.fromkeys(fields)
+    rest = replace(edits, **absent)
     if not rest.reshapes_pattern:
         return torch.zeros(1, 1, dtype=torch.bool)
     return touched(rest, batch)
@@ -93,10 +106,11 @@ def _write(
     if not len(rows):
         return
     kv, padding = heads // (q.shape[1] // k.shape[1]), spec.padding
-    part = replace(spec, padding=None if padding is None else padding[rows], first=None)
+    first = None if spec.first is None else spec.first[rows]
+    part = replace(spec, padding=None if padding is None else padding[rows], first=first)
     cut = select_pairs(edits, rows, heads)
-    assert cut.key_class is not None
-    cut = replace(cut, key_class=cut.key_class[..., : k.shape[2]])
+    if cut.key_class is not None:
+        cut = replace(cut, key_class=cut.key_class[..., : k.shape[2]])
     new = way(_pairs(q, rows, heads), _pairs(k, rows, kv), _pairs(v, rows, kv), part, cut)[:, 0].to(z.dtype)
     if edits.queries is not None:
         held = edits.queries[rows if len(edits.queries) > 1 else torch.zeros_like(rows)]

@@ -2,7 +2,8 @@
 
 biased: gains whose mass goes to all keys are a bias log g before the softmax: one call, with the bias as a row of a mask.
 split: flash over the keys of class 0 gives O_0 and its log-sum-exp; the few keys of the classes are scored densely and
-merged by logaddexp, so that nothing is formed as a difference. Causal text on the CPU, without gradients.
+merged by logaddexp, so that nothing is formed as a difference.
+twice: where the keys of one class are many, flash over them, too. Causal text on the CPU, without gradients.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench_kernels.class_edits import classes, edit_scores, factors, with_other
-from workbench_kernels.types import ALL, AttentionSpec, HeadEdits
+from workbench_kernels.types import ALL, CLASSES, AttentionSpec, HeadEdits
 
 AWAY = -1e30
 """A bias that leaves a key no weight; finite, for a row that sees nothing else must not become NaN."""
@@ -111,6 +112,35 @@ def by_split(
         s = torch.matmul(q[:, :, part].float(), few_k.mT)
         z[:, :, part] = _merged(z[:, :, part], lse[:, :, part], s, seen, few_v, few)
     return z
+
+
+def single(edits: HeadEdits, batch: int, heads: int) -> Bool[Tensor, "b h"]:
+    """Heads in which class 1 alone occurs, and no score is boosted."""
+    assert edits.key_class is not None
+    one = (edits.key_class <= 1).all(-1).expand(batch, heads)
+    return one if edits.boost is None else one & (edits.boost == 0).all(-1)
+
+
+def by_two(
+    q: Float[Tensor, "p 1 n d"], k: Float[Tensor, "p 1 n d"], v: Float[Tensor, "p 1 n d"],
+    spec: AttentionSpec, edits: HeadEdits,
+) -> Float[Tensor, "p 1 n d"]:  # fmt: skip
+    """Output of heads that are `single`: a flash call over the keys of class 0, one over those of class 1."""
+    inside = members(edits, spec, len(q))
+    others = ~inside if spec.padding is None else ~inside & spec.padding
+    parts = []
+    for keys in (others, inside):
+        z, lse = _flash(q, k, v, torch.zeros(keys.shape).masked_fill(~keys, AWAY)[:, None, None], spec.scale)
+        parts.append((z, lse.masked_fill(lse < AWAY / 2, float("-inf"))))
+    (z0, lse0), (z1, lse1) = parts
+    if edits.bias is not None:
+        lse1 = lse1 + edits.bias[:, :, None, 0]
+    both = torch.logaddexp(lse0, lse1)
+    both = both.masked_fill(both == float("-inf"), 0.0)
+    mass = torch.nn.functional.pad(torch.stack([(lse0 - both).exp(), (lse1 - both).exp()], -1), (0, CLASSES - 1))
+    if edits.class_gain is not None:
+        mass = mass * factors(mass, edits, torch.ones(1, 1, 1, 1, dtype=torch.bool))
+    return z0 * mass[..., :1] + z1 * mass[..., 1:2]
 
 
 def _merged(z: Tensor, lse: Tensor, s: Tensor, seen: Tensor, v: Tensor, edits: HeadEdits) -> Tensor:

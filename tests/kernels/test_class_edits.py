@@ -174,6 +174,23 @@ def test_the_fast_ways_are_taken(kind: str, monkeypatch):
     assert taken == ([ways[kind]] if kind in ways else [])
 
 
+@pytest.mark.parametrize(("rule", "pad"), itertools.product(range(3), ["none", "left", "right"]))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_class_of_most_keys_takes_two_flash_calls(rule: int, pad: str, dtype: torch.dtype, monkeypatch):
+    small(monkeypatch, True)
+    taken = []
+    monkeypatch.setattr(split, "by_two", lambda *a, w=split.by_two: (taken.append(len(a[0])), w(*a))[1])
+    q, k, v, g = inputs(8, dtype=dtype)
+    keys = (torch.rand(B, H, N, generator=g) < 0.8).long()
+    keys[..., 4:] |= 1  # the last rows see hardly any key of class 0, the first ones perhaps none
+    edit = HeadEdits(
+        key_class=keys, class_gain=gains(0.0 if rule == 0 else 0.4), freed=torch.full((1, H), rule),
+        least_mass=table(0.6), bias=table(0.7),
+    )  # fmt: skip
+    check(q, k, v, AttentionSpec(scale=0.3, padding=padding(pad)), edit, TOLERANCE[dtype])
+    assert set(taken) == {B * H // 2}
+
+
 @pytest.mark.parametrize("in_turn", [False, True])
 def test_strong_sinks_do_not_cancel(in_turn: bool, monkeypatch):
     """A head with all but a thousandth of its mass on the sinks: others formed as all − sinks would be off by 1e-2."""
