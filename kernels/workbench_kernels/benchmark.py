@@ -6,7 +6,7 @@ Attention of 4 layers × 8 heads × 64, GQA 4:1, with q, k, v strided as a model
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -45,8 +45,8 @@ def inputs(n: int, device: str = "cpu", dtype: torch.dtype = torch.float32) -> L
     return [(one(HEADS), one(KV), one(KV)) for _ in range(LAYERS)]
 
 
-def works(n: int) -> list[Work]:
-    """Every row of the table at a length."""
+def works(n: int, more: bool = False) -> list[Work]:
+    """Every row of the table at a length; more: the edits that have no goal, too."""
     rows = torch.arange(n - ROWS, n)[None]
     spans = torch.tensor([[[i * n // 10, i * n // 10 + n // 40] for i in range(SPANS)]])
     three = Reductions(received=True, rows=rows, top_k=8, spans=spans)
@@ -56,6 +56,11 @@ def works(n: int) -> list[Work]:
     every, one = torch.ones(1, HEADS, dtype=torch.bool), torch.zeros(1, HEADS, dtype=torch.bool)
     one[0, 3] = True
     sinks, image = [5, 99, 700, n - 500], list(range(40, 40 + AMPLIFIED))
+    rest = [
+        Work("window of 256 and 4 sinks", "sdpa", None, edits=HeadEdits(window=torch.full((1, HEADS), 256))),
+        Work("suppress all but 576 keys", "sdpa", None, edits=_suppress(n, every)),
+        Work("PAI on 576 keys", "sdpa", None, edits=_boost(n, image)),
+    ]
     return [
         Work("received, 64 rows, masses", "eager", 5.0 if n >= 8192 else None, three),
         Work("received", "sdpa", 1.5, Reductions(received=True)),
@@ -63,12 +68,27 @@ def works(n: int) -> list[Work]:
         Work("8 masses of all rows", "sdpa", 1.25, Reductions(spans=spans)),
         Work("received, 64 rows, masses", "sdpa", 1.9, three),
         Work("all statistics", "sdpa", 3.5, everything),
+        Work("mask", "sdpa", 1.05, edits=HeadEdits(gain=torch.zeros(1, HEADS))),
         Work("scale", "sdpa", 1.05, edits=HeadEdits(gain=torch.full((1, HEADS), 0.5))),
         Work("calibrate 4 keys", "sdpa", 1.3, edits=classes(n, sinks, 0.4, 1, every)),
         Work("calibrate 4 keys, 1 of 8 heads", "sdpa", 1.15, edits=classes(n, sinks, 0.4, 1, one)),
         Work("amplify 576 keys", "sdpa", 1.6, edits=classes(n, image, 2.0, 2, every)),
         Work("amplify 576 keys, 1 of 8 heads", "sdpa", 1.15, edits=classes(n, image, 2.0, 2, one)),
+        *(rest if more else []),
     ]
+
+
+def _suppress(n: int, heads: Tensor) -> HeadEdits:
+    """The text after an image switched off where it holds more than 0.3 of a row."""
+    edits = classes(n, list(range(40 + AMPLIFIED, n)), 0.0, 0, heads)
+    return replace(edits, least_mass=torch.full((1, HEADS, 1), 0.3))
+
+
+def _boost(n: int, keys: list[int]) -> HeadEdits:
+    """Scores of an image raised by half of their size in every head (PAI)."""
+    key_class = torch.zeros(1, 1, n, dtype=torch.long)
+    key_class[..., keys] = 1
+    return HeadEdits(key_class=key_class, boost=torch.full((1, HEADS, 1), 0.5))
 
 
 def classes(n: int, keys: list[int], gain: float, freed: int, heads: Tensor) -> HeadEdits:
@@ -110,10 +130,10 @@ def _peer(layers: Layers, work: Work) -> Any:
 
 
 @torch.no_grad()
-def table(n: int, repetitions: int = LEAST) -> Iterator[dict[str, Any]]:
+def table(n: int, repetitions: int = LEAST, more: bool = False) -> Iterator[dict[str, Any]]:
     """The rows at one length, each timed against its peer in turn."""
     layers = inputs(n)
-    for work in works(n):
+    for work in works(n, more):
         figure = paired(partial(_peer, layers, work), partial(ours, layers, work), repetitions)
         ratio = figure["ratio"]["median"]
         shown = ratio if work.peer == "eager" else round(1 / ratio, 3)

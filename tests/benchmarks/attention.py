@@ -1,7 +1,9 @@
 """Attention with statistics and edits against its peers, kept. Run: python tests/benchmarks/attention.py [long]
 
 First asserts equal results, then times both sides in turn; memory is measured in processes of their own. `long` adds
-16k tokens (ours alone). `workbench bench` runs the same table on a user's machine.
+16k tokens (ours alone). Figures are kept as they come, so a run that is stopped leaves those it had (`complete` is then
+false). Sink finding is in calibration.py and the whole model in whole_model.py; `workbench bench` runs the same table,
+without the edits that have no goal, on a user's machine.
 """
 
 from __future__ import annotations
@@ -68,18 +70,25 @@ def peak_kib() -> int:
 @torch.no_grad()
 def main() -> None:
     """The table, kept."""
-    before, figures = measure.load(), []
+    before = measure.load()
+    figures: list[dict[str, Any]] = [{"complete": False}]
+
+    def took(*rows: dict[str, Any]) -> Path:
+        figures.extend(rows)
+        return measure.keep("attention", figures, before)
+
     for n in LENGTHS:
         check(n)
-        for row in benchmark.table(n, 7 if n < 8192 else 5):
-            figures.append(row)
+        for row in benchmark.table(n, 7 if n < 8192 else 5, more=True):
+            took(row)
             print({k: row[k] for k in ("tokens", "work", "peer", "times", "target", "met")}, flush=True)
     if "long" in sys.argv:
         layers, work = benchmark.inputs(16384), benchmark.works(16384)[0]
-        took = spread([seconds(lambda: benchmark.ours(layers, work)) for _ in range(5)])
-        figures.append({"tokens": 16384, "work": work.name, "ours_seconds": took})
-    figures += memory(8192)
-    print(measure.keep("attention", figures, before))
+        times = spread([seconds(lambda: benchmark.ours(layers, work)) for _ in range(5)])
+        took({"tokens": 16384, "work": work.name, "ours_seconds": times})
+    took(*memory(8192))
+    figures[0]["complete"] = True
+    print(took())
 
 
 if __name__ == "__main__":
