@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import workbench_analyses as analyses
 
-    from workbench import probes
+    from workbench import patching, probes
     from workbench.comparison import compare
     from workbench.exporters import export
     from workbench.interventions import (
@@ -57,6 +57,7 @@ __all__ = [
     "observing",
     "pai",
     "patch",
+    "patching",
     "probes",
     "read_scores",
     "reference",
@@ -73,8 +74,8 @@ def __getattr__(name: str) -> Any:
     """Public names on first use, so that `import workbench` costs nothing."""
     if name == "analyses":
         return importlib.import_module("workbench_analyses")
-    if name == "probes":
-        return importlib.import_module("workbench.probes")
+    if name in ("patching", "probes"):
+        return importlib.import_module(f"workbench.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(f"workbench.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'workbench' has no attribute {name!r}")

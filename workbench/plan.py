@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from workbench_kernels import HeadEdits, Reductions, Statistics
+from torch import Tensor
+from workbench_kernels import AttentionSpec, HeadEdits, Reductions, Statistics
 
 from workbench.looking import Look
 from workbench.masks import CompactMask
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 MEMORY = 4 << 30
 """Bytes that the whole patterns of one layer may take."""
+
+Attention = Callable[[int, Tensor, Tensor, Tensor, AttentionSpec], Tensor]
+"""(layer, q, k, v, spec) → outputs, [batch, heads, queries, head_dim]; q, k and v are after rotary embedding."""
 
 
 @dataclass
@@ -29,6 +33,7 @@ class Plan:
     memory: int = MEMORY
     kept: slice | None = None  # rows of the query axis whose logits are wanted; None: all
     observers: tuple[Any, ...] = ()  # collectors of `observing`
+    attention: Attention | None = None  # computes the heads' outputs in the place of `attend`
     backend: str = "auto"  # see workbench.backends
 
     def edits_of(self, layer: int, mask: CompactMask, look: Look) -> list[HeadEdits]:

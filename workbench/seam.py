@@ -87,6 +87,8 @@ class Seam:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, mask: CompactMask) -> Tensor:
         """One layer's attention by the plan."""
         plan = self.plan or Plan()
+        if plan.attention is not None:
+            return plan.attention(layer, q, k, v, spec)
         edits = plan.edits_of(layer, mask, from_scores(q, k, spec))
         if any(e.replace is not None for e in edits) and delegates.gated(self.layers[layer]):
             raise Unsupported(f"layer {layer} gates its heads' outputs: they can be masked or scaled, not replaced")

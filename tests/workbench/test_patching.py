@@ -1,0 +1,209 @@
+"""Path patching in closed form against its definition by hooks on the plain bridge."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from plain_patching import Plain, exact_model
+
+import workbench as wb
+from workbench.errors import BadInput, TooLarge, Unsupported
+
+KINDS = ("gpt2", "gpt_neox", "llama", "gemma2")
+N, B = 11, 3
+CHANGED = (2, 6, 10)  # columns in which clean and corrupted prompts differ
+RECEIVERS = {
+    "logits": ("logits", -1),
+    "q": ([("q", 1, 1), ("q", 2, 5)], -1),
+    "k": ([("k", 1, 1), ("k", 2, 0)], 6),
+    "v": ([("v", 1, 1), ("v", 2, 0)], [7, 6, 8]),
+    "z": ([("z", 1, 1), ("z", 2, 5)], -3),
+    "mlp": ([("mlp", 1), ("mlp", 2)], [10, 6, 7]),
+    "mixed": ([("q", 1, 3), ("k", 2, 1), ("v", 2, 1), ("z", 2, 6), ("mlp", 1)], 6),
+}
+PADDINGS = {
+    "none": None,
+    "left": torch.tensor([[0, 0, *[1] * 9], [1] * 11, [0, *[1] * 10]]).bool(),
+    "right": torch.tensor([[1] * 11, [*[1] * 9, 0, 0], [*[1] * 10, 0]]).bool(),
+}
+
+
+def prompts(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Clean and corrupted ids and the answers."""
+    random = torch.Generator().manual_seed(seed)
+    clean = torch.randint(3, 97, (B, N), generator=random)
+    corrupted = clean.clone()
+    corrupted[:, list(CHANGED)] = torch.randint(3, 97, (B, len(CHANGED)), generator=random)
+    return clean, corrupted, torch.stack([torch.randperm(94, generator=random)[:2] + 3 for _ in range(B)])
+
+
+def columns(at, mask) -> torch.Tensor:
+    """The column that `at` means, row by row."""
+    given = [at] * B if isinstance(at, int) else at
+    last = [N - 1] * B if mask is None else [int(row.nonzero()[-1]) for row in mask]
+    return torch.tensor([a + e + 1 if a < 0 else a for a, e in zip(given, last, strict=True)])
+
+
+def by_head(plain: Plain, receivers, at: torch.Tensor, frozen: bool) -> torch.Tensor:
+    """Every head's effect by its definition, [batch, layers, heads]."""
+    senders = [("head", layer, head) for layer in range(plain.n_layers) for head in range(8)]
+    return plain.effects(senders, receivers, at, frozen).T.unflatten(-1, (-1, 8))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return {kind: exact_model(kind, tmp_path_factory.mktemp(kind)) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def plains(models):
+    made = {}
+
+    def plain(kind: str, padding: str) -> Plain:
+        if (kind, padding) not in made:
+            made[kind, padding] = Plain(models[kind], *prompts(), PADDINGS[padding])
+        return made[kind, padding]
+
+    return plain
+
+
+@pytest.mark.parametrize("mlps", ["live", "frozen"])
+@pytest.mark.parametrize("name", RECEIVERS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_heads_have_the_effects_of_the_definition(kind, name, mlps, models, plains):
+    receivers, at = RECEIVERS[name]
+    for padding, mask in PADDINGS.items():
+        ours = wb.patching.path_effects(
+            models[kind], *prompts(), receivers, at, mlps, attention_mask=mask
+        )  # fmt: skip
+        want = by_head(plains(kind, padding), receivers, columns(at, mask), mlps == "frozen")
+        torch.testing.assert_close(ours, want, rtol=0, atol=1e-10)
+        assert ours.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["logits", "k", "mixed"])
+def test_mlps_and_embeddings_send_too(kind, name, models, plains):
+    receivers, at = RECEIVERS[name]
+    plain, where = plains(kind, "left"), columns(at, PADDINGS["left"])
+    for mlps in ("live", "frozen"):
+        options = {"at": at, "mlps": mlps, "attention_mask": PADDINGS["left"]}
+        ours = wb.patching.path_effects(models[kind], *prompts(), receivers, senders="mlps", **options)
+        want = plain.effects([("mlp", i) for i in range(3)], receivers, where, mlps == "frozen").T
+        torch.testing.assert_close(ours, want, rtol=0, atol=1e-10)
+        ours = wb.patching.path_effects(models[kind], *prompts(), receivers, senders="embeddings", **options)
+        want = plain.effects([("embed",)], receivers, where, mlps == "frozen")[0]
+        torch.testing.assert_close(ours, want, rtol=0, atol=1e-10)
+        assert ours.abs().max() > 1e-3
+
+
+def test_live_and_frozen_mlps_differ_and_so_do_channels(models):
+    """The definition tells these apart, so that agreement with it means something."""
+    found = [
+        wb.patching.path_effects(models["llama"], *prompts(), receivers, at, mlps)
+        for receivers, at in (RECEIVERS["k"], ([("q", 1, 1), ("q", 2, 0)], 6), ([("v", 1, 1), ("v", 2, 0)], 6))
+        for mlps in ("live", "frozen")
+    ]
+    for i, one in enumerate(found):
+        assert all((one - other).abs().max() > 1e-4 for other in found[:i])
+
+
+def test_what_no_path_leads_from_has_no_effect(models):
+    clean, corrupted, answers = prompts()
+    model = models["gemma2"]
+    ours = wb.patching.path_effects(model, clean, corrupted, answers, [("q", 1, 0)], -1)
+    assert ours[:, 0].abs().max() > 1e-3 and not ours[:, 1:].any()
+    assert wb.patching.path_effects(model, clean, clean.clone(), answers).abs().max() < 1e-12
+    assert not wb.patching.path_effects(model, clean, corrupted, answers, at=[6, 6, 2]).any()  # not the last column
+
+
+@pytest.mark.parametrize("name", ["logits", "v", "mixed"])
+def test_the_chunk_changes_nothing(name, models):
+    receivers, at = RECEIVERS[name]
+    whole = wb.patching.path_effects(models["llama"], *prompts(), receivers, at)
+    for memory in (150_000, 600_000):
+        part = wb.patching.path_effects(models["llama"], *prompts(), receivers, at, memory=memory)
+        torch.testing.assert_close(part, whole, rtol=0, atol=1e-12)
+    with pytest.raises(TooLarge, match="raise memory="):
+        wb.patching.path_effects(models["llama"], *prompts(), receivers, at, memory=1000)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "qwen3", "gemma3_text", "gpt_oss"])
+def test_float32_agrees_to_rounding(kind, tmp_path):
+    """Norms of queries and keys, learned sinks and experts are parts of these models, too."""
+    import tiny_models
+
+    model = wb.load(tiny_models.save(kind, tmp_path))
+    plain = Plain(model, *prompts(), PADDINGS["left"])
+    for name in ("logits", "mixed"):
+        receivers, at = RECEIVERS[name]
+        ours = wb.patching.path_effects(model, *prompts(), receivers, at, attention_mask=PADDINGS["left"])
+        want = by_head(plain, receivers, columns(at, PADDINGS["left"]), frozen=False)
+        torch.testing.assert_close(ours, want, rtol=0, atol=2e-5)
+        assert ours.abs().max() > 1e-3
+
+
+def test_a_block_that_writes_otherwise_is_refused(tmp_path):
+    """Nothing is assumed of a model: what its parts say is compared with what it does."""
+    model = exact_model("llama", tmp_path)
+    block = model.bridge.blocks[1].original_component
+    handle = block.register_forward_hook(lambda _, __, out: out * 1.001)
+    with pytest.raises(Unsupported, match="layer 1 writes to the residual stream"):
+        wb.patching.path_effects(model, *prompts())
+    handle.remove()
+    handle = model.bridge.original_model.register_forward_hook(lambda _, __, out: _scaled(out))
+    with pytest.raises(Unsupported, match="makes its logits"):
+        wb.patching.path_effects(model, *prompts())
+    handle.remove()
+    assert wb.patching.path_effects(model, *prompts()).any()
+
+
+def _scaled(out):
+    out["logits"] = out["logits"] * 1.001
+    return out
+
+
+def test_company_is_refused_and_nothing_is_left_behind(models):
+    model = models["gpt2"]
+    with wb.intervene(model, wb.mask([(0, 0)])), pytest.raises(Unsupported, match="outside `intervene`"):
+        wb.patching.path_effects(model, *prompts())
+    with (
+        model.bridge.hooks(fwd_hooks=[("blocks.0.attn.hook_z", lambda x, hook: x)]),
+        pytest.raises(Unsupported, match="remove the hook on blocks.0"),
+    ):
+        wb.patching.path_effects(model, *prompts())
+    before = model.bridge(prompts()[0])
+    wb.patching.path_effects(model, *prompts(), *RECEIVERS["mixed"])
+    assert torch.equal(model.bridge(prompts()[0]), before) and model.seam.plan is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"receivers": "residual"}, "give 'logits', or a list"),
+        ({"receivers": []}, "give 'logits', or a list"),
+        ({"receivers": ["q"]}, "give a list of"),
+        ({"receivers": [("q", 1)]}, "('mlp', layer)"),
+        ({"receivers": [("pattern", 1, 0)]}, "('mlp', layer)"),
+        ({"receivers": [("k", 1, 2)]}, "3 layers of 2 key-value heads"),
+        ({"receivers": [("q", 3, 0)]}, "3 layers of 8 heads"),
+        ({"receivers": [("mlp", 3)]}, "the model has 3 layers"),
+        ({"at": 11}, "outside the text"),
+        ({"at": [0, 1]}, "one for each of the 3 batch rows"),
+        ({"at": 0, "attention_mask": PADDINGS["left"]}, "on padding"),
+        ({"at": 1.5}, "one whole number"),
+        ({"mlps": "off"}, "live or frozen"),
+        ({"senders": "neurons"}, "heads, mlps, embeddings"),
+        ({"answers": torch.zeros(3, 3).long()}, "the answer and its foil"),
+        ({"answers": torch.ones(2, 2).long()}, "2 rows of answers for 3 prompts"),
+        ({"answers": torch.full((3, 2), 97)}, "vocabulary of 97"),
+        ({"corrupted": torch.ones(3, 10).long()}, "two [batch, seq] of one size"),
+        ({"attention_mask": torch.zeros(3, 11)}, "text in every row"),
+    ],
+)
+def test_bad_input_is_one_line(change, said, models):
+    clean, corrupted, answers = prompts()
+    given = {"clean": clean, "corrupted": corrupted, "answers": answers, **change}
+    with pytest.raises(BadInput) as raised:
+        wb.patching.path_effects(models["llama"], **given)
+    assert said in str(raised.value) and "\n" not in str(raised.value)
