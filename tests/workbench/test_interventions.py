@@ -84,9 +84,10 @@ def _both(p):
     """A bias of 6 to 8 and a gain on 8 to 10: key 8 has both."""
     new = p.clone()
     new[:, 6:9] *= torch.tensor(-1.5).exp()
-    new /= new.sum(-1, keepdim=True)
+    new /= new.sum(-1, keepdim=True) + 1 - p.sum(-1, keepdim=True)
+    total = new.sum(-1, keepdim=True)
     new[:, 8:11] *= 3
-    return new / new.sum(-1, keepdim=True)
+    return new * total / new.sum(-1, keepdim=True)
 
 
 EDITS = {
