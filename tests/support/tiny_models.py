@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +53,14 @@ def config(kind: str) -> Any:
     )  # fmt: skip
 
 
-def family(kind: str) -> Any:
+def family(config: Any) -> Any:
     """The Hugging Face class that builds and loads it."""
-    return AutoModelForImageTextToText if kind == "llava" else AutoModelForCausalLM
+    return AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
 
 
 def hugging_face(folder: Path | str) -> Any:
     """The saved model as Hugging Face runs it, with eager attention."""
-    kind = json.loads((Path(folder) / "config.json").read_text())["model_type"]
-    return family(kind).from_pretrained(folder, attn_implementation="eager").eval()
+    return family(AutoConfig.from_pretrained(folder)).from_pretrained(folder, attn_implementation="eager").eval()
 
 
 def tokenizer(kind: str) -> PreTrainedTokenizerFast:
@@ -87,10 +85,11 @@ def processor(words: PreTrainedTokenizerFast) -> Any:
     )  # fmt: skip
 
 
-def save(kind: str, folder: Path, seed: int = 0) -> Path:
-    """A random model of this architecture with a word tokenizer, as a local folder."""
+def save(kind: str, folder: Path, seed: int = 0, of: Any = None) -> Path:
+    """A random model of this architecture (or of this config) with a word tokenizer, as a local folder."""
     torch.manual_seed(seed)
-    model = family(kind).from_config(config(kind))
+    of = of or config(kind)
+    model = family(of).from_config(of)
     for name, p in model.named_parameters():  # norms that are not one, biases and learned sinks that are not zero
         if p.dim() == 1:
             p.data += (1.0 if name.endswith("sinks") else 0.1) * torch.randn_like(p)
