@@ -8,7 +8,7 @@ from workbench.views import Block, Prose, Table
 from workbench.views.table import Cell
 from workbench.views.text import visible
 from workbench_analyses.sinks.against import Against
-from workbench_analyses.sinks.causal import EVERY, MATTERS, OPS
+from workbench_analyses.sinks.causal import EVERY, MATTERS, OPS, Check
 
 if TYPE_CHECKING:
     from workbench_analyses.sinks.result import SinkScan
@@ -34,7 +34,7 @@ def check_blocks(scan: SinkScan) -> list[Block]:
 def _verdicts(scan: SinkScan) -> Table:
     recall = scan.against.recall if isinstance(scan.against, Against) else {}
     rows: list[list[Cell]] = []
-    for check in scan.checks:
+    for check in _needed_first(scan):
         head = check.parked.head
         told = recall.get(head)
         blocked = None if told is None else float(told[OPS.index("key blocked")])
@@ -51,7 +51,7 @@ def _table(scan: SinkScan) -> Table:
     """Of planted models the KL only: they predict nothing, so their loss means nothing."""
     trained, rows = scan.measure == "loss", []
     measures = ("loss", "control_loss", "kl", "control_kl") if trained else ("kl", "control_kl")
-    for check in scan.checks:
+    for check in _needed_first(scan):
         for op in EVERY:
             rows.append([str(check.parked.head), op, *(check.change(op, what) for what in measures)])
     columns = ("head", "edit", *(("Δ loss (95 %)", "controls") if trained else ()), "KL (95 %)", "controls: KL")
@@ -61,6 +61,10 @@ def _table(scan: SinkScan) -> Table:
         "token kept, renumbering changes nothing."
     )
     return Table(columns, rows, caption, heads="head", limit=len(EVERY) * 2)
+
+
+def _needed_first(scan: SinkScan) -> list[Check]:
+    return sorted(scan.checks, key=lambda check: not check.needed(scan.measure))
 
 
 def retrieval_blocks(scan: SinkScan) -> list[Block]:

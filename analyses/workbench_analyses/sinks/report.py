@@ -31,6 +31,8 @@ from workbench_analyses.sinks.tables import rule_rows
 if TYPE_CHECKING:
     from workbench_analyses.sinks.result import SinkScan
 
+TOKENS = 200
+"""Sink tokens that are listed, at most; sinks.parquet holds all."""
 METHOD = (
     "α of a key is its received attention, averaged over the valid queries that see it. u is the α of an even head "
     "under the same mask. Corrected rule: a key is a sink of a head if at least max(32, N/8) queries see it, α > a·u, "
@@ -146,7 +148,7 @@ def _in_text(scan: SinkScan) -> list[Block]:
     rows = [
         [visible(scan.words[t.token]), "first" if t.first else f"{t.positions[0]}–{t.positions[1]}", t.pairs, t.texts,
          t.received, t.value_ratio, t.key_ratio, t.says, *([t.phi] if scan.dims else [])]
-        for t in scan.natural.by_token()
+        for t in scan.natural.by_token()[:TOKENS]
     ]  # fmt: skip
     columns = (
         "token", "positions", "pairs", "texts", "receives", "‖v‖ ÷ median", "‖k‖ ÷ median", "α·‖v‖ ÷ ‖z‖",
@@ -154,11 +156,11 @@ def _in_text(scan: SinkScan) -> list[Block]:
     )  # fmt: skip
     phi = f" Φ > τ = {scan.tau:.1f} makes a sink token." if scan.dims else ""
     table = Table(
-        columns, rows, "Sinks of natural texts by token; pairs: (layer, head) pairs that it holds. Values near zero at a "
-        f"sink say little there.{phi}", digits=2, limit=10,
+        columns, rows, f"Sinks of natural texts by token (at most {TOKENS}); pairs: (layer, head) pairs that it holds. "
+        f"Values near zero at a sink say little there.{phi}", digits=2, limit=10,
     )  # fmt: skip
     words, names = [visible(w) for w in view.words], [str(h) for h in view.heads]
-    spans = {f"sink “{words[k]}”": (k, k + 1) for k in view.sinks}
+    spans = {f"sink {k}": (k, k + 1) for k in view.sinks}
     caption = (
         "Received attention α in the first natural text, of the heads that are checked; the last tokens, which too few "
         "queries see, are left out. Underlined: the strongest sink of each head."

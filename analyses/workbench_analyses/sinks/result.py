@@ -20,8 +20,6 @@ from workbench_analyses.sinks.found import Found, Parked
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-TOP = 10
-TOKENS = 20
 NOTHING_HIDDEN = "none parks on a later token"
 
 
