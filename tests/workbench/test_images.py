@@ -128,6 +128,15 @@ def test_cached_decoding_has_seen_the_pictures(llava, at):
 
 
 @torch.no_grad()
+def test_a_reference_has_seen_pictures(llava):
+    x, seen, found = tokens(), pictures(), {}
+    hooks = [("blocks.1.attn.hook_z", lambda z, hook: found.__setitem__("z", z))]
+    llava.bridge.run_with_hooks(x, fwd_hooks=hooks, **seen)
+    mean = wb.reference(llava, x, inputs=seen)
+    torch.testing.assert_close(mean.values[1, :, 0], found["z"].mean((0, 1)), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
 def test_generation_equals_hugging_face(llava, hugging_face):
     x, keep, seen = tokens(), padded("left"), pictures()
     theirs = hugging_face.generate(

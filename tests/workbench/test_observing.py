@@ -182,6 +182,10 @@ def test_what_cannot_be_meant_is_said_in_a_line(llama, make, words):
     assert "\n" not in str(error.value) and not llama.observers
 
 
+def test_a_layer_without_a_learned_sink_has_none(llama):
+    assert observe(llama, tokens(), [probes.sink_mass()])["sink_mass"].isnan().all()
+
+
 def test_padding_and_size_are_refused(llama):
     mask = torch.arange(40)[None] >= torch.tensor([[0], [7]])
     with pytest.raises(BadInput, match="on padding"):

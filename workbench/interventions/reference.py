@@ -32,8 +32,10 @@ class Reference:
 
 
 @torch.no_grad()
-def reference(model: Any, tokens: Tensor, how: str = "mean", seed: int = 0, name: str = "reference") -> Reference:
-    """Collect z (hook_z) of all heads on [b, n] reference tokens without padding."""
+def reference(
+    model: Any, tokens: Tensor, how: str = "mean", seed: int = 0, name: str = "reference", inputs: Any = None
+) -> Reference:
+    """Collect z (hook_z) of all heads on [b, n] reference tokens without padding. inputs: see `Model.forward`."""
     if how not in ("mean", "resample"):
         raise BadInput(f"how={how} is no reference: use mean or resample")
     found: dict[int, Tensor] = {}
@@ -45,7 +47,7 @@ def reference(model: Any, tokens: Tensor, how: str = "mean", seed: int = 0, name
         return hook
 
     with model.bridge.hooks(fwd_hooks=[(f"blocks.{i}.attn.hook_z", keep(i)) for i in model.seam.layers]):
-        model.forward(tokens)
+        model.forward(tokens, inputs=inputs)
     first = next(iter(found.values()))
     z = torch.stack([found.get(i, torch.full_like(first, float("nan"))) for i in range(model.n_layers)])
     if how == "mean":
