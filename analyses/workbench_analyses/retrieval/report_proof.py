@@ -57,5 +57,10 @@ def _reasoned(v: Reasoning | None) -> list[Block]:
     finding = "; ".join(f"K = {p.k}: {p.thought:.2f} reasoned, {p.direct:.2f} at once" for p in v.points)
     rows = [[p.k, (p.more, p.low, p.high), spread(p.matched), len(p.matched), p.p, p.q] for p in v.points]
     columns = ("K", "more of the reasoned lost (95 %)", "same layers (95 %)", "draws", "p", "q")
-    said = "Share of the reasoned answers that is lost, minus that of the direct ones; bootstrap over problems."
-    return [Curves(series, "heads masked (K)", "share answered", finding, caption=caption), Table(columns, rows, said)]
+    said = (
+        "Share of the reasoned answers that is lost, minus that of the direct ones; bootstrap over problems. p: against "
+        "the same layers, secondary; q: corrected together with the other secondary tests."
+    )
+    lead = Prose(("Masked while word problems are reasoned step by step, and while they are answered at once.",))
+    curves = Curves(series, "heads masked (K)", "share answered", finding, caption=caption)
+    return [lead, curves, Table(columns, rows, said)]
