@@ -219,3 +219,14 @@ def test_auto_goes_to_triton_on_a_gpu_where_it_can(monkeypatch):
             backends.pick("triton", gpu, spec, edits, want, grad)
     with pytest.raises(Unsupported, match="for the processor"):
         backends.pick("reference", gpu, spec, [], None, False)
+
+
+def test_doctor_says_what_auto_picks_and_why(monkeypatch):
+    from workbench.commands.doctor import _backends
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = {f.name: f for f in _backends()}
+    assert found["auto"].detail == "picks chunked for everything: no GPU that torch can use"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: object())
+    assert "triton where it can do the request" in backends.explanation()
