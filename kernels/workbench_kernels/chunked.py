@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench_kernels import augmented, gradients
+from workbench_kernels.blocks import AWAY
 from workbench_kernels.cutting import held_range, select_queries, touched
-from workbench_kernels.patterns import block, finish, pattern, phased
+from workbench_kernels.patterns import block, finish, pattern, phased, scores
 from workbench_kernels.reducers import indicator
 from workbench_kernels.reshaping import reshaped
 from workbench_kernels.sweep import ROWS, SCRATCH, sweep
@@ -149,7 +150,7 @@ def add_chosen_rows(out: Statistics, q: Tensor, k: Tensor, spec: AttentionSpec, 
     values, indices, mass = [], [], []
     for queries in want.rows.to(q.device).split(at_once, 1):
         part = q.gather(2, queries[:, None, :, None].expand(-1, h, -1, d))
-        p, _ = phased(part, k, spec, phases(edits), queries, keys)
+        p = _chosen(part, k, spec, edits, queries, keys)
         if want.top_k:
             top = p.topk(min(want.top_k, m), -1)
             values.append(top.values)
@@ -158,3 +159,12 @@ def add_chosen_rows(out: Statistics, q: Tensor, k: Tensor, spec: AttentionSpec, 
             mass.append(torch.matmul(p.float(), inside[:, None]))
     out.top_values, out.top_indices = (torch.cat(values, 2), torch.cat(indices, 2)) if values else (None, None)
     out.mass = torch.cat(mass, 2) if mass else None
+
+
+def _chosen(q: Tensor, k: Tensor, spec: AttentionSpec, edits: Edits, queries: Tensor, keys: slice) -> Tensor:
+    """The pattern of chosen queries, in half of the passes where it is a plain softmax."""
+    if _reshape(edits) or spec.sink_logits is not None:
+        return phased(q, k, spec, phases(edits), queries, keys)[0]
+    seen = spec.visible(queries, keys, len(q))
+    p = scores(q, k, spec).masked_fill_(~seen, AWAY).softmax(-1)
+    return p.mul_(seen.any(-1, keepdim=True))  # nothing in a row that sees nothing
