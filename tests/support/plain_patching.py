@@ -70,6 +70,14 @@ class Plain:
             changed = self._difference(patches, len(senders))
         return changed - self.base
 
+    def patched(self, name: str, where: Tensor, head: int | None, strength: float = 1.0) -> Tensor:
+        """The difference of the clean run with (a part of) a corrupted activation in the columns of a mask, [batch]."""
+        change = strength * (self.other[name] - self.cache[name])
+        mask = where.view(*where.shape, *[1] * (change.dim() - 2)).to(change.dtype)
+        if head is not None:
+            mask = mask * torch.nn.functional.one_hot(torch.tensor(head), change.shape[2])[:, None]
+        return self._difference({name: [lambda x: x + mask * change]}, 1)[0]
+
     def _send(self, i: int, sender: tuple, columns: Tensor) -> Change:
         """The corrupted activation in the i-th copy of the batch."""
         other, batch = self.other[_sends(sender)], torch.arange(len(self.clean))

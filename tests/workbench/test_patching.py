@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import tiny_architectures
+import tiny_models
 import torch
 from plain_patching import Plain, exact_model
 
@@ -128,19 +130,50 @@ def test_the_chunk_changes_nothing(name, models):
         wb.patching.path_effects(models["llama"], *prompts(), receivers, at, memory=1000)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "qwen3", "gemma3_text", "gpt_oss"])
+@pytest.mark.parametrize(
+    "kind", [*KINDS, "qwen3", "gpt_oss", "gptj", "cohere", "granite", "falcon", "olmo2", "mixtral"]
+)
 def test_float32_agrees_to_rounding(kind, tmp_path):
-    """Norms of queries and keys, learned sinks and experts are parts of these models, too."""
-    import tiny_models
-
-    model = wb.load(tiny_models.save(kind, tmp_path))
+    """Norms of queries and keys, learned sinks, experts, shared norms and multipliers are parts of these models, too."""
+    of = tiny_architectures.config(kind) if kind in tiny_architectures.TEXT else None
+    model = wb.load(tiny_models.save(kind, tmp_path, of=of))
     plain = Plain(model, *prompts(), PADDINGS["left"])
-    for name in ("logits", "mixed"):
+    for name in ("logits", "v" if kind == "olmo2" else "mixed"):  # its norm of q is one for all heads, behind hook_q
         receivers, at = RECEIVERS[name]
+        given = [one if one[0] not in ("k", "v") else (*one[:2], one[2] % model.n_kv_heads) for one in receivers]
+        receivers = receivers if name == "logits" else given
         ours = wb.patching.path_effects(model, *prompts(), receivers, at, attention_mask=PADDINGS["left"])
         want = by_head(plain, receivers, columns(at, PADDINGS["left"]), frozen=False)
         torch.testing.assert_close(ours, want, rtol=0, atol=2e-5)
         assert ours.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("afmoe", "layer 0 writes to the residual stream in a way"),  # a gate behind its heads
+        ("gemma4_text", "layer 0 writes to the residual stream in a way"),
+        ("lfm2", "path patching needs attention and an MLP"),
+        ("modernbert-decoder", "makes its logits in a way"),
+        ("opt", "no module of its own"),
+    ],
+)
+def test_other_blocks_are_refused_by_name(kind, said, tmp_path):
+    model = wb.load(tiny_models.save(kind, tmp_path, of=tiny_architectures.config(kind)))
+    with pytest.raises(Unsupported, match=said) as raised:
+        wb.patching.path_effects(model, *prompts())
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gemma2"])
+def test_bfloat16_is_within_its_rounding_of_its_own_definition(kind, tmp_path):
+    model = wb.load(tiny_models.save(kind, tmp_path), dtype=torch.bfloat16)
+    plain = Plain(model, *prompts(), PADDINGS["left"])
+    for name in ("logits", "v"):
+        receivers, at = RECEIVERS[name]
+        ours = wb.patching.path_effects(model, *prompts(), receivers, at, attention_mask=PADDINGS["left"])
+        want = by_head(plain, receivers, columns(at, PADDINGS["left"]), frozen=False).float()
+        assert (ours - want).abs().mean() < 0.05 and (ours - want).abs().max() < 0.3
 
 
 def test_a_block_that_writes_otherwise_is_refused(tmp_path):

@@ -1,10 +1,14 @@
 """Patching: what a change of one part of the model does to its answer, along one path or in all.
 
-`wb.patching.path_effects(model, clean, corrupted, answers)` is exact and needs no forward per sender.
+`path_effects` is exact and needs no forward per sender. `activation_effects` patches an activation with everything behind
+it live; `attribution_effects` estimates that from gradients; `direct_logits` says what each part writes into the logits.
 """
 
 from __future__ import annotations
 
+from workbench.patching.activation import activation_effects
+from workbench.patching.attribution import attribution_effects
+from workbench.patching.direct import DirectLogits, direct_logits
 from workbench.patching.paths import path_effects
 
-__all__ = ["path_effects"]
+__all__ = ["DirectLogits", "activation_effects", "attribution_effects", "direct_logits", "path_effects"]

@@ -15,16 +15,6 @@ At = int | Sequence[int] | Tensor
 last valid token."""
 
 
-def check_pair(clean: Tensor, corrupted: Tensor, answers: Tensor) -> None:
-    """Raises BadInput unless both prompts are [batch, seq] of one size with answers for every row."""
-    if clean.shape != corrupted.shape or clean.dim() != 2:
-        raise BadInput(
-            f"clean {list(clean.shape)}, corrupted {list(corrupted.shape)}: give two [batch, seq] of one size"
-        )
-    if len(answers) != len(clean):
-        raise BadInput(f"{len(answers)} rows of answers for {len(clean)} prompts: give one row each")
-
-
 def text_mask(tokens: Int[Tensor, "b n"], attention_mask: Tensor | None) -> Bool[Tensor, "b n"]:
     """Which columns are text. Raises BadInput for a mask of another shape or with a row of padding only."""
     if attention_mask is None:

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench.errors import BadInput, TooLarge
-from workbench.models import load
 from workbench.patching.chain import Chain, Senders
-from workbench.patching.columns import At, check_pair, column_of, last, text_mask
+from workbench.patching.columns import At, column_of
+from workbench.patching.pair import Pair
 from workbench.patching.readout import Readout
 from workbench.patching.receivers import receivers_of
 from workbench.patching.recording import record
@@ -52,19 +52,19 @@ def path_effects(
     the senders at work at a time; the result does not depend on it beyond rounding.
 
     Exact for LayerNorm and RMSNorm, pre-norm, post-norm and parallel blocks, soft-caps, grouped-query attention and
-    windows. Raises Unsupported for a model whose own numbers do not follow from its parts or that has hooks or edits in
-    force; BadInput for what cannot be meant; TooLarge where one sender needs more than `memory`.
+    windows. q and k are what the scores are made of; where one norm spans all heads (OLMo 2), TransformerLens' hook_q
+    lies before it, and a patch there would move the other heads' queries, too. Raises Unsupported for a model whose own
+    numbers do not follow from its parts or that has hooks or edits in force; BadInput for what cannot be meant; TooLarge
+    where one sender needs more than `memory`.
     """
-    model = load(model)
-    clean, corrupted, answers = (x.to(model.device) for x in (clean, corrupted, answers))
     if mlps not in ("live", "frozen") or senders not in get_args(Senders):
         raise BadInput(f"mlps={mlps}, senders={senders}: give live or frozen, and {', '.join(get_args(Senders))}")
-    check_pair(clean, corrupted, answers)
-    text, readout, blocks = text_mask(clean, attention_mask), Readout(model, answers), wirings(model)
-    ends, columns = last(text), column_of(at, text)
+    pair = Pair.of(model, clean, corrupted, answers, attention_mask)
+    model, ends, columns = pair.model, pair.ends, column_of(at, pair.text)
     chosen = None if receivers == "logits" else receivers_of(receivers, model)
-    run = record(model, clean, attention_mask, columns, ends, chosen.lowest if chosen else None)
-    other = record(model, corrupted, attention_mask, columns, ends)
+    readout, blocks = Readout(model, pair.answers), wirings(model)
+    run = record(model, pair.clean, pair.attention_mask, columns, ends, chosen.lowest if chosen else None)
+    other = record(model, pair.corrupted, pair.attention_mask, columns, ends)
     readout.check(run.final, run.logits)
     chain = Chain(blocks, run, other, senders, mlps == "live")
     with model.seam.on(Plan()):  # once, not for every layer's call

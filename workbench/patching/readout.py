@@ -14,13 +14,12 @@ from workbench.errors import BadInput, Unsupported
 class Readout:
     """Final norm, exactly and per vector, and two columns of the unembedding per row; soft-caps and scales included.
 
-    answers: ids of the answer and its foil. Raises BadInput for others.
+    answers: ids of the answer and its foil.
     """
 
     def __init__(self, model: Any, answers: Int[Tensor, "b 2"]) -> None:
         bridge, config = model.bridge, model.config
         unembed = bridge.unembed.original_component
-        answers = check_answers(answers, unembed.weight.shape[0])
         bias = getattr(unembed, "bias", None)
         self.norm, self.answers = bridge.ln_final, answers
         self.weight: Float[Tensor, "b 2 d"] = unembed.weight[answers]

@@ -50,11 +50,7 @@ def record(
     model: Any, tokens: Int[Tensor, "b n"], attention_mask: Tensor | None, columns: Int[Tensor, " b"],
     ends: Int[Tensor, " b"], from_layer: int | None = None,
 ) -> Recording:  # fmt: skip
-    """Run the prompts once. from_layer: keep what a decode of a suffix above this layer needs, too.
-
-    Raises Unsupported for a model with hooks, edits or observers in force: they would not be in what is computed later.
-    """
-    refuse_company(model)
+    """Run the prompts once. from_layer: keep what a decode of a suffix above this layer needs, too."""
     out = Recording(columns, ends)
     wanted = ends.unique()
     extra = {} if attention_mask is None else {"attention_mask": attention_mask.to(tokens.device).long()}
@@ -69,12 +65,13 @@ def record(
 
 
 def refuse_company(model: Any) -> None:
-    """Raises Unsupported where somebody else changes or watches the model's runs."""
+    """Raises Unsupported where somebody changes or watches the model's runs: they would not be in what is computed."""
     if model.edits or model.observers:
-        raise Unsupported("path patching runs the plain model: call it outside `intervene` and `observing`")
-    hooked = [name for name, point in model.bridge.hook_dict.items() if point.has_hooks()]
-    if hooked:
-        raise Unsupported(f"path patching runs the plain model: remove the hook on {hooked[0]}")
+        raise Unsupported("patching runs the plain model: call it outside `intervene` and `observing`")
+    for name, point in model.bridge.hook_dict.items():
+        for handle in [*point.fwd_hooks, *point.bwd_hooks]:  # TransformerLens itself keeps some on bare MLPs
+            if not getattr(handle.user_hook, "__module__", "").startswith("transformer_lens"):
+                raise Unsupported(f"patching runs the plain model: remove the hook on {name}")
 
 
 def _recorder(out: Recording, from_layer: int | None) -> Any:

@@ -50,13 +50,13 @@ class Wiring:
         self, z: Float[Tensor, "b h e"], other: Float[Tensor, "b h e"], heads: slice
     ) -> Float[Tensor, "h b d"]:
         """What changes in the layer's write when one head's output is the other's, for each of some heads by itself."""
-        parts = torch.einsum("bhe,hed->hbd", (other - z)[:, heads], self._projection(z)[heads])
+        parts = torch.einsum("bhe,hed->hbd", (other - z)[:, heads], self.projection(z)[heads])
         if "ln1_post" not in self.block.submodules:
             return parts * self.scale
         whole = self.block.attn.o(z.flatten(-2))
         return self.from_heads(whole + parts) - self.from_heads(whole)
 
-    def _projection(self, z: Float[Tensor, "b h e"]) -> Float[Tensor, "h e d"]:
+    def projection(self, z: Float[Tensor, "b h e"]) -> Float[Tensor, "h e d"]:
         """W_O by head."""
         module = self.block.attn.o.original_component
         weight = module.weight.mT if isinstance(module, torch.nn.Linear) else module.weight
@@ -75,6 +75,10 @@ def wirings(model: Any) -> list[Wiring]:
         if not {"attn", "mlp"} <= set(block.submodules) or layer not in model.seam.layers:
             raise Unsupported(
                 f"layer {layer} has {', '.join(block.submodules)}: path patching needs attention and an MLP"
+            )
+        if block.mlp.name is None:
+            raise Unsupported(
+                f"layer {layer}: the parts of the MLP are no module of its own, so it cannot be run alone"
             )
         scale = float(getattr(block.original_component, "residual_multiplier", 1.0))
         out.append(Wiring(layer, block, isinstance(block, ParallelBlockBridge), scale))
