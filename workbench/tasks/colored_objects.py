@@ -50,7 +50,7 @@ def colored_objects_prompts(
     colours, faded = fitting("colours", COLOURS, lambda c: _both(spelling, c), misfits, 2 * ITEMS)
     rng = np.random.default_rng(seed)
     words = (objects, colours)
-    fitting("the prompt's other words", [_frame(words)], spelling.known, "refuse", 1)
+    fitting("the other words of the prompt", _frames(words), spelling.known, "refuse", 1)
     rows = [_prompt(rng, spelling, words, corruption) for _ in range(n)]
     return CircuitPrompts("colored-objects", tuple(rows), (*bad, *faded))
 
@@ -59,10 +59,10 @@ def _both(spelling: Spelling, colour: str) -> bool:
     return spelling.fits(colour) and spelling.fits(colour.capitalize())
 
 
-def _frame(words: tuple[list[str], list[str]]) -> str:
-    objects, colours = words
-    texts = [filled(_QUESTION, _values(s, p, objects[:3], colours[:3], 0))[0] for s in SURFACES for p in PHRASES]
-    return "\n".join((*texts, "an"))
+def _frames(words: tuple[list[str], list[str]]) -> list[str]:
+    """One question with each surface and phrase; in words that fit."""
+    things, shades = (w[:ITEMS] for w in words)
+    return ["an", *(filled(_QUESTION, _values(s, p, things, shades, 0))[0] for s in SURFACES for p in PHRASES)]
 
 
 def _values(surface: str, phrase: str, objects: list[str], colours: list[str], asked: int) -> dict[str, str]:
