@@ -13,6 +13,19 @@ from torch import Tensor
 import workbench as wb
 
 Change = Callable[[Tensor], Tensor]
+KINDS = ("gpt2", "gpt_neox", "llama", "gemma2")
+B, N, CHANGED = 3, 11, (2, 6, 10)  # rows, columns, and the columns in which clean and corrupted prompts differ
+LEFT = torch.tensor([[0, 0, *[1] * 9], [1] * 11, [0, *[1] * 10]]).bool()
+RIGHT = torch.tensor([[1] * 11, [*[1] * 9, 0, 0], [*[1] * 10, 0]]).bool()
+
+
+def prompts(seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Clean and corrupted ids, and the answers."""
+    random = torch.Generator().manual_seed(seed)
+    clean = torch.randint(3, 97, (B, N), generator=random)
+    corrupted = clean.clone()
+    corrupted[:, list(CHANGED)] = torch.randint(3, 97, (B, len(CHANGED)), generator=random)
+    return clean, corrupted, torch.stack([torch.randperm(94, generator=random)[:2] + 3 for _ in range(B)])
 
 
 def exact_model(kind: str, folder: Path, seed: int = 0) -> Any:

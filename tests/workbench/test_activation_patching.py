@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from plain_patching import Plain, exact_model
+from plain_patching import KINDS, Plain, exact_model, prompts
+from plain_patching import LEFT as MASK
 
 import workbench as wb
 from workbench.errors import BadInput, TooLarge, Unsupported
 
-KINDS = ("gpt2", "gpt_neox", "llama", "gemma2")
 POINTS = {"heads": "attn.hook_z", "mlps": "hook_mlp_out", "resid_pre": "hook_resid_pre"}
-MASK = torch.tensor([[0, 0, *[1] * 9], [1] * 11, [0, *[1] * 10]]).bool()
-
-
-def prompts() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    random = torch.Generator().manual_seed(3)
-    clean = torch.randint(3, 97, (3, 11), generator=random)
-    corrupted = clean.clone()
-    corrupted[:, [2, 6, 10]] = torch.randint(3, 97, (3, 3), generator=random)
-    return clean, corrupted, torch.stack([torch.randperm(94, generator=random)[:2] + 3 for _ in range(3)])
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,11 @@ import pytest
 import tiny_architectures
 import tiny_models
 import torch
-from plain_patching import Plain, exact_model
+from plain_patching import KINDS, LEFT, RIGHT, B, N, Plain, exact_model, prompts
 
 import workbench as wb
 from workbench.errors import BadInput, TooLarge, Unsupported
 
-KINDS = ("gpt2", "gpt_neox", "llama", "gemma2")
-N, B = 11, 3
-CHANGED = (2, 6, 10)  # columns in which clean and corrupted prompts differ
 RECEIVERS = {
     "logits": ("logits", -1),
     "q": ([("q", 1, 1), ("q", 2, 5)], -1),
@@ -23,20 +20,7 @@ RECEIVERS = {
     "mlp": ([("mlp", 1), ("mlp", 2)], [10, 6, 7]),
     "mixed": ([("q", 1, 3), ("k", 2, 1), ("v", 2, 1), ("z", 2, 6), ("mlp", 1)], 6),
 }
-PADDINGS = {
-    "none": None,
-    "left": torch.tensor([[0, 0, *[1] * 9], [1] * 11, [0, *[1] * 10]]).bool(),
-    "right": torch.tensor([[1] * 11, [*[1] * 9, 0, 0], [*[1] * 10, 0]]).bool(),
-}
-
-
-def prompts(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Clean and corrupted ids and the answers."""
-    random = torch.Generator().manual_seed(seed)
-    clean = torch.randint(3, 97, (B, N), generator=random)
-    corrupted = clean.clone()
-    corrupted[:, list(CHANGED)] = torch.randint(3, 97, (B, len(CHANGED)), generator=random)
-    return clean, corrupted, torch.stack([torch.randperm(94, generator=random)[:2] + 3 for _ in range(B)])
+PADDINGS = {"none": None, "left": LEFT, "right": RIGHT}
 
 
 def columns(at, mask) -> torch.Tensor:

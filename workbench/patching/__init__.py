@@ -1,7 +1,8 @@
 """Patching: what a change of one part of the model does to its answer, along one path or in all.
 
 `path_effects` is exact and needs no forward per sender. `activation_effects` patches an activation with everything behind
-it live; `attribution_effects` estimates that from gradients; `direct_logits` says what each part writes into the logits.
+it live; `attribution_effects` and `edge_effects` (EAP, EAP-IG) estimate effects from gradients; `direct_logits` says what
+each part writes into the logits.
 """
 
 from __future__ import annotations
@@ -9,6 +10,10 @@ from __future__ import annotations
 from workbench.patching.activation import activation_effects
 from workbench.patching.attribution import attribution_effects
 from workbench.patching.direct import DirectLogits, direct_logits
+from workbench.patching.edges import EdgeEffects, edge_effects
 from workbench.patching.paths import path_effects
 
-__all__ = ["DirectLogits", "activation_effects", "attribution_effects", "direct_logits", "path_effects"]
+__all__ = [
+    "DirectLogits", "EdgeEffects", "activation_effects", "attribution_effects", "direct_logits", "edge_effects",
+    "path_effects",
+]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -42,32 +43,30 @@ def attribution_effects(
     where, names = pair.where(at), [f"blocks.{layer}.{point}" for layer in range(pair.model.n_layers)]
     with torch.no_grad():
         runs = [activations(pair.model, x, pair.attention_mask, [*names, ENTRY]) for x in (pair.clean, pair.corrupted)]
-    slopes = gradients(pair, runs[0][ENTRY], runs[1][ENTRY], names, steps)
-    out = []
-    for name in names:
-        change = (runs[1][name] - runs[0][name]) * slopes[name]
-        out.append((change * where.view(*where.shape, *[1] * (change.dim() - 2))).sum(-1).sum(1))
-    return torch.stack(out, 1)
+    out: Any = 0.0
+    for _, slopes, weight in each_step(pair, runs[0][ENTRY], runs[1][ENTRY], names, [], steps):
+        products = torch.stack([(runs[1][name] - runs[0][name]) * slopes[name] for name in names], 1)
+        mask = where.view(len(where), 1, -1, *[1] * (products.dim() - 3))
+        out = out + weight * (products * mask).sum(-1).sum(2)
+    return out
 
 
 ENTRY = "blocks.0.hook_in"
 
 
-def gradients(
-    pair: Pair, clean: Float[Tensor, "b n d"], corrupted: Float[Tensor, "b n d"], names: list[str], steps: int
-) -> dict[str, Tensor]:
-    """Gradients of the logit difference at hook points, averaged over the inputs (embeddings) that `steps` means."""
-    total: dict[str, Tensor] = {}
+def each_step(
+    pair: Pair, clean: Float[Tensor, "b n d"], corrupted: Float[Tensor, "b n d"], names: list[str], shown: list[str],
+    steps: int,
+) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor], float]]:  # fmt: skip
+    """At the inputs (embeddings) that `steps` means: what hook points show, gradients at `names`, and their weight."""
     for share in [(k + 1) / steps for k in range(steps)] or [0.0]:
         seen: dict[str, Tensor] = {}
         with torch.enable_grad():
             resid = (clean + share * (corrupted - clean)).detach().requires_grad_()
-            hooks = {name: _watch(seen, name) for name in names}
+            hooks = {name: _watch(seen, name) for name in [*names, *shown]}
             value = difference(pair.model, resid, 0, pair.attention_mask, pair.ends, pair.answers, hooks).sum()
             found = torch.autograd.grad(value, [seen[name] for name in names])
-        for name, slope in zip(names, found, strict=True):
-            total[name] = total.get(name, torch.zeros_like(slope)) + slope / max(steps, 1)
-    return total
+        yield seen, dict(zip(names, found, strict=True)), 1 / max(steps, 1)
 
 
 def _watch(seen: dict[str, Tensor], name: str) -> Any:
