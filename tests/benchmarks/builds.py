@@ -1,4 +1,4 @@
-"""The models of the benchmarks, as local folders: the bundled llama widened, and a random one of the same shape."""
+"""The models of the benchmarks, as local folders: the bundled llama widened, and random ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from workbench.reference_models import catalogue
 
@@ -20,6 +20,15 @@ def random_llama(folder: Path) -> Path:
     config = _config()
     torch.manual_seed(0)
     return _save(LlamaForCausalLM(config), folder)
+
+
+def random_gpt2(folder: Path, layers: int = 24, heads: int = 16, width: int = 1024, vocabulary: int = 50257) -> Path:
+    """A random model in the shape of GPT-2 Medium."""
+    config = GPT2Config(
+        vocab_size=vocabulary, n_embd=width, n_layer=layers, n_head=heads, bos_token_id=0, eos_token_id=0
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return _save(GPT2LMHeadModel(config), folder)
 
 
 def wide_llama(folder: Path) -> Path:
@@ -57,7 +66,7 @@ def _config() -> LlamaConfig:
     return LlamaConfig(**values)
 
 
-def _save(model: LlamaForCausalLM, folder: Path) -> Path:
+def _save(model: Any, folder: Path) -> Path:
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(catalogue.folder("llama") / name, folder / name)
