@@ -11,9 +11,10 @@ import torch
 import workbench as wb
 from workbench.errors import BadInput
 from workbench.reference_models.catalogue import BUNDLED
-from workbench.reference_models.planted.ioi_circuit import SHARED, Knobs, build_circuit
+from workbench.reference_models.planted.ioi_circuit import build_circuit
 from workbench.reference_models.planted.ioi_decoys import MOVER_NORM
 from workbench.reference_models.planted.ioi_key import TASK_ROLES, Edge, edges, needed, shown, true_reuse
+from workbench.reference_models.planted.ioi_knobs import SHARED, Knobs
 from workbench.tasks.circuit_prompts import circuit_tasks, make_prompts
 
 CASES = [(task, c) for task in TASK_ROLES for c in circuit_tasks()[task].corruptions]
@@ -248,6 +249,7 @@ def test_decoys_write_as_much_as_asked_and_mlps_where_no_circuit_reads(norm):
         ({"architecture": "llama", "kv_heads": 3}, "must divide heads=8"),
         ({"shared": ("late",)}, "use some of early, seeker, mover"),
         ({"shared": ("early",), "early": "induction", "layers": 5}, "early only with early=duplicate"),
+        ({"heads": 5}, "heads=5: at least 6"),
         ({"movers": 0}, "movers=0: at least 1"),
         ({"movers": 8}, "a stage of 9 heads needs as many groups"),
     ],

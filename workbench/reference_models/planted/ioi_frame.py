@@ -9,9 +9,10 @@ place sought and 0 at all others: in GPT-2 position embeddings hold them, in Lla
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import cos, pi, sin
+from math import cos, sin
 from typing import TYPE_CHECKING, Any
 
+from workbench.reference_models.planted.ioi_blank import BALLAST, PLANES, RATES, blank_gpt2, blank_llama
 from workbench.reference_models.planted.ioi_words import CONTEXT, NAME_COUNT, OBJECT_COUNT, vocabulary
 from workbench.reference_models.planted.wiring import Head
 
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COLOUR_COUNT = 8
-PLANES = 16
-"""Frequencies π(2i+1)/32: sums of their cosines vanish at all whole offsets below 32 but 0."""
-RATES = [pi * (2 * i + 1) / (2 * PLANES) for i in range(PLANES)]
-BALLAST = 64.0
 LOUD = 4.0
 """Size of the one-hots that heads of a circuit read: so large that random heads, which write no more than movers do,
 do not disturb them. Those in the output block are of size 1."""
@@ -31,9 +28,6 @@ NATS = 10.0
 HEAD_DIM = {"gpt2": 48, "llama": 64}
 JUNK = 16
 """Dimensions that only the MLPs write."""
-INNER = 32
-STILL = 1e30
-"""Factor by which a rotary plane that must not turn is slowed."""
 
 
 def blocks() -> Mapping[str, slice]:
@@ -61,7 +55,10 @@ class CircuitFrame:
         needed = self.at["ballast"].stop
         self.width = heads * max(HEAD_DIM["gpt2"], -(-needed // heads))
         self.unit = beta * self.dim**0.5
-        self.model = _blank_gpt2(self) if self.gpt2 else _blank_llama(self)
+        if self.gpt2:
+            self.model = blank_gpt2(layers, heads, self.width)
+        else:
+            self.model = blank_llama(layers, heads, self.kv_heads, self.dim, self.width)
         self.sizes = [LOUD if i < self.at["out"].start else 1.0 for i in range(self.width)]
         self.even, self.constant_dim = self.at["even"].start, self.at["ballast"].start
         embedding, self.unembedding = _ends(self.model, self.gpt2)
@@ -165,44 +162,3 @@ def _embed_places(embedding: Tensor, at: Mapping[str, slice]) -> None:
 def _ends(model: Any, gpt2: bool) -> tuple[Tensor, Tensor]:
     inner = model.transformer.wte if gpt2 else model.model.embed_tokens
     return inner.weight.data, model.lm_head.weight.data
-
-
-def _blank_gpt2(frame: CircuitFrame) -> Any:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(
-        vocab_size=len(vocabulary()), n_positions=CONTEXT, n_embd=frame.width, n_layer=frame.layers,
-        n_head=frame.heads, n_inner=INNER, tie_word_embeddings=False, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, architectures=["GPT2LMHeadModel"],
-    )  # fmt: skip
-    return _zeroed(lambda: GPT2LMHeadModel(config), frame.width)
-
-
-def _blank_llama(frame: CircuitFrame) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    slow = [STILL] * (frame.dim // 2 - PLANES - 1)
-    turning = [1 / rate for rate in (*RATES, pi / CONTEXT)] + slow
-    config = LlamaConfig(
-        vocab_size=len(vocabulary()), hidden_size=frame.width, intermediate_size=INNER, num_hidden_layers=frame.layers,
-        num_attention_heads=frame.heads, num_key_value_heads=frame.kv_heads, head_dim=frame.dim,
-        max_position_embeddings=CONTEXT, rms_norm_eps=1e-6, tie_word_embeddings=False,
-        rope_parameters={
-            "rope_type": "longrope", "rope_theta": 1.0, "short_factor": turning, "long_factor": turning,
-            "original_max_position_embeddings": CONTEXT, "attention_factor": 1.0, "factor": 1.0,
-        },
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, architectures=["LlamaForCausalLM"],
-    )  # fmt: skip
-    return _zeroed(lambda: LlamaForCausalLM(config), frame.width)
-
-
-def _zeroed(make: Any, width: int) -> Any:
-    """A model whose weights are zero and whose norms undo the ballast; leaves the random state as it was."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        model = make().float()
-    for name, p in model.named_parameters():
-        norm = ("norm" in name or "ln_" in name) and name.endswith("weight")
-        p.data.fill_(BALLAST * (2 / width) ** 0.5 if norm else 0.0)
-    return model.eval()
