@@ -74,7 +74,8 @@ def test_the_list_helps_where_it_was_not_chosen_and_random_lists_do_not(found):
     j = found.judgement
     assert j.n == 50 and j.chosen.accuracy >= j.accuracy + 0.2 and j.chosen.p <= 0.01 and j.chosen.spoiled == 0
     assert len(j.controls) == 6 and max(c.gain for c in j.controls) <= 0 and j.p == pytest.approx(1 / 7)
-    assert found.helps and "it helps more than 6 matched random lists" in found.verdict
+    assert found.helps and "the margin rises more than with 6 matched random lists" in found.verdict
+    assert "on 50 held-out samples accuracy rises (" in found.verdict
     assert "p = 0.143, the least that so few can give" in found.verdict
 
 

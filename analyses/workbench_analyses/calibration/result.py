@@ -156,9 +156,17 @@ class Calibration:
             return f"{self.chance}: not applicable"
         if j.chosen is None:
             return f"{self.chance}; NOT shown of any head that calibrating it raises the margin (q ≤ {a.level:g}, n = {a.n})"
-        raised = f"accuracy {j.accuracy:.1%} → {j.chosen.accuracy:.1%} (McNemar p = {j.chosen.exact:.2g})"
         heads = f"{len(a.helpful)} of {len(a.heads)} heads chosen"
-        return f"{self.chance}; {heads}; on {j.n} held-out samples {self._shown()}, {raised}"
+        return f"{self.chance}; {heads}; on {j.n} held-out samples {self._mended()}, and {self._shown()}"
+
+    def _mended(self) -> str:
+        """What people ask for first; the primary outcome may move where no answer does."""
+        j = self.judgement
+        assert j.chosen is not None
+        figures = f"{j.accuracy:.1%} → {j.chosen.accuracy:.1%}, McNemar p = {j.chosen.exact:.2g}"
+        if j.chosen.exact > 0.05:
+            return f"accuracy is NOT shown to change ({figures})"
+        return f"accuracy {'rises' if j.chosen.mended > j.chosen.spoiled else 'falls'} ({figures})"
 
     @property
     def helps(self) -> bool:
@@ -171,11 +179,11 @@ class Calibration:
     def _shown(self) -> str:
         j = self.judgement
         assert j.chosen is not None
-        gain = f"margin {j.chosen.gain:+.2f} nats, sign flips p = {j.chosen.p:.2g}"
+        gain = f"{j.chosen.gain:+.3f} nats, sign flips p = {j.chosen.p:.2g}"
         if j.p is None:
             return f"the list has no layer-matched control: not validated ({gain})"
         control = f"{len(j.controls)} matched {'lists, all there are' if j.enumerated else 'random lists'}"
-        word = "it helps more than" if self.helps else "NOT shown to help more than"
+        word = "the margin rises more than with" if self.helps else "the margin is NOT shown to rise more than with"
         few = ", the least that so few can give" if self.helps and j.p > 0.05 else ""
         return f"{word} {control} ({gain}; against them p = {j.p:.3f}{few})"
 
