@@ -57,8 +57,8 @@ class Keeping:
 
     @property
     def enough_at(self) -> int | None:
-        """The least K whose recall is at least ENOUGH of the unwindowed; None where no K reaches it."""
-        return next((pt.k for pt in self.points if pt.top >= ENOUGH * self.full), None)
+        """The least K whose recall is at least ENOUGH of the unwindowed; None where no K reaches it, or that is 0."""
+        return next((pt.k for pt in self.points if pt.top >= ENOUGH * self.full > 0), None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -58,15 +58,16 @@ class ScanSinks:
             raise BadInput(f"tokens={self.tokens}: give at least {LEAST_LENGTH}")
         if not 2 <= self.epsilon_tokens <= self.tokens:
             raise BadInput(f"epsilon_tokens={self.epsilon_tokens}: give 2 to tokens={self.tokens}")
-        if self.samples < 2 or self.batch < 1 or self.checked < 1 or self.controls < 1:
-            raise BadInput("samples must be at least 2; batch, checked and controls at least 1")
+        if self.samples < 2 or self.batch < 1 or self.checked < 1 or self.controls < 1 or self.seed < 0:
+            raise BadInput("samples must be at least 2; batch, checked and controls at least 1; seed at least 0")
         if self.a < 1:
             raise BadInput(f"a={self.a:g}: a sink receives more than its share, give at least 1")
         if not (0 < self.epsilon < 1 and 0 < self.absolute < 1):
             raise BadInput(f"epsilon={self.epsilon:g}, absolute={self.absolute:g}: attention lies between 0 and 1")
-        if not 1 <= self.recent < min(self.tokens, self.check_tokens) - 4:
+        if not 1 <= self.recent < (room := min(self.tokens, self.check_tokens) - 4):
             raise BadInput(
-                f"recent={self.recent}: a window must leave something out of check_tokens={self.check_tokens}"
+                f"recent={self.recent}: a window must leave something out of tokens={self.tokens} and "
+                f"check_tokens={self.check_tokens}: give 1 to {room - 1}"
             )
         if self.massive_least < 0 or self.massive_ratio < 1:
             raise BadInput("massive_least must be at least 0 and massive_ratio at least 1")

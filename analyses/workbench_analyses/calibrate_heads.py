@@ -21,6 +21,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 SCORES = ("full", "first")
 RULES = ("corrected", "paper")
 RECEIVERS = ("others", "all")
+TIMES = 5.0
+"""What a is unless given: the paper's choice."""
 LEAST = 40
 ASIDE = ("out", "device", "batch")
 """Options that change no number."""
@@ -35,7 +37,7 @@ class CalibrateHeads:
     samples: int = chz.field(default=600, doc="samples, at most; half selects heads, half judges the list")
     beta: float = chz.field(default=0.4, doc="share of its weight that a sink keeps")
     rule: str = chz.field(default="corrected", doc="how sinks are found: corrected or paper")
-    a: float = chz.field(default=5, doc="a sink gets more than a times its share")
+    a: float = chz.field(default=TIMES, doc="a sink gets more than a times its share")
     absolute: float | None = chz.field(default=None, doc="instead of a: received attention above this number")
     exempt: tuple[int, ...] = chz.field(default=(0,), doc="tokens that are no sinks, counted from the first")
     receivers: str = chz.field(default="others", doc="who gets the freed weight: others, or all (also exempt tokens)")
@@ -65,14 +67,18 @@ class CalibrateHeads:
             raise BadInput(f"beta={self.beta}: a share from 0 to below 1; 1 changes nothing")
         if self.a <= 1:
             raise BadInput(f"a={self.a}: a sink gets more than its share; give more than 1")
+        if self.absolute is not None and self.a != TIMES:
+            raise BadInput("a= and absolute= are two rules: give one of them")
         if self.absolute is not None and not 0 < self.absolute < 1:
             raise BadInput(f"absolute={self.absolute}: an attention between 0 and 1")
         if any(e < 0 for e in self.exempt):
             raise BadInput(f"exempt={list(self.exempt)}: tokens are counted from 0")
+        if self.layers is not None and not self.layers:
+            raise BadInput("layers: no layer is given; leave the option out for the paper's choice")
         if not 0 < self.level < 1:
             raise BadInput(f"level={self.level}: a rate between 0 and 1")
-        if self.draws < 1 or self.batch < 1:
-            raise BadInput("draws and batch must be at least 1")
+        if self.draws < 1 or self.batch < 1 or self.seed < 0:
+            raise BadInput("draws and batch must be at least 1, seed at least 0")
 
     def question(self) -> dict[str, Any]:
         """Every option that can change a number."""

@@ -61,8 +61,8 @@ class ScanHeads:
             raise BadInput(f"lengths={self.lengths}: give prompt lengths of at least {LEAST_LENGTH} tokens")
         if not self.depths or min(self.depths) < 0 or max(self.depths) > 100:
             raise BadInput(f"depths={list(self.depths)}: depths are percentages from 0 to 100")
-        if self.rounds < 1 or self.batch < 1:
-            raise BadInput("rounds and batch must be at least 1")
+        if self.rounds < 1 or self.batch < 1 or self.seed < 0:
+            raise BadInput("rounds and batch must be at least 1, seed at least 0")
         if self.proof not in PROOFS:
             raise BadInput(f"proof={self.proof}: use {', '.join(PROOFS)}")
         if self.dtype not in DTYPES:

@@ -151,6 +151,15 @@ def test_nothing_to_calibrate_is_not_called_a_negative(planted):
     assert none.judgement.chosen is None and none.judgement.every.gain == pytest.approx(0, abs=1e-4)
 
 
+def test_prompts_too_short_for_the_corrected_rule_are_said_and_not_called_without_sinks(planted, tmp_path):
+    rows = [{"prompt": "the old lamp", "choices": ["red", "amber"], "answer": i % 2} for i in range(40)]
+    (tmp_path / "short.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    options = {"task": str(tmp_path / "short.jsonl"), "samples": 40, "draws": 2}
+    with pytest.raises(BadInput, match="no prompt has 32 tokens.* rule=paper"):
+        wb.analyses.calibrate_heads.calibrate(planted, **options)
+    assert wb.analyses.calibrate_heads.calibrate(planted, **options, rule="paper").alone.n == 20
+
+
 def test_a_run_is_resumed_and_keeps_its_list(planted, tmp_path):
     options = {"samples": 40, "draws": 2, "out": str(tmp_path)}
     first = wb.analyses.calibrate_heads.calibrate(planted, **options)
@@ -188,6 +197,9 @@ def test_layers_are_the_papers_as_fractions_of_the_depth(planted):
         ({"a": 0.5}, "a=0.5"),
         ({"exempt": (-1,)}, "exempt"),
         ({"layers": (9,)}, "layers="),
+        ({"layers": ()}, "layers: no layer is given"),
+        ({"a": 7.0, "absolute": 0.1}, "two rules"),
+        ({"seed": -1}, "seed at least 0"),
     ],
 )
 def test_bad_input_is_one_line(planted, options, says):

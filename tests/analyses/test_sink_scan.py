@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import tiny_architectures
 import tiny_models
 import torch
 import torch.nn.functional as F
 from workbench_analyses.attention_sinks import ScanSinks
 from workbench_analyses.sinks import causal
+from workbench_analyses.sinks.against import Against
 from workbench_analyses.sinks.found import Parked
 from workbench_analyses.sinks.renumbered import windowed_outputs
 
@@ -307,6 +311,32 @@ def test_a_learned_sink_is_the_mass_that_rows_lack(tmp_path):
     assert torch.isnan(wb.observe(plain, tokens, [wb.probes.sink_mass()])["sink_mass"]).all()
 
 
+def test_layers_without_softmax_attention_leave_no_hole_in_the_page(tmp_path):
+    model = wb.load(tiny_models.save("qwen3_next", tmp_path, of=tiny_architectures.config("qwen3_next")))
+    scan = wb.analyses.attention_sinks.scan(model, tokens=64, samples=2, proof="none", recent=8)
+    assert np.isnan(scan.scores.values[0]).all() and sorted(model.seam.layers) == [1]
+    assert re.search(r"largest attention to the first token in layer 1: 0\.\d\d", scan.report())
+    assert "below ε = 0.3;" in scan.verdict
+
+
+def test_the_verdict_does_not_call_a_mean_above_epsilon_below_it(found):
+    calm = replace(found, parked=(), config=ScanSinks(**{**SMALL, "epsilon": 0.2}))
+    assert "above ε = 0.2, but not as a sink" in calm.verdict
+
+
+def test_a_sample_without_the_sinks_token_is_left_out_of_the_parking(found):
+    rng = np.random.default_rng(5)
+    asked, idle = rng.random((2, 6, 1, 2))
+    part = asked.copy()
+    part[2, 0, 1] = np.nan
+    against = Against(found.scores, part, idle, {}, 1.0, 6)
+    kept = [0, 1, 3, 4, 5]
+    mass, without, (change, low, high) = against.parking(Head(0, 1))
+    assert (mass, without) == pytest.approx((asked[kept, 0, 1].mean(), idle[kept, 0, 1].mean()))
+    assert change == pytest.approx(without - mass) and low < change < high
+    assert against.parking(Head(0, 0))[0] == pytest.approx(asked[:, 0, 0].mean())
+
+
 def test_the_run_folder_resumes_and_the_batch_is_no_question(tmp_path):
     model = wb.load(tiny_models.save("llama", tmp_path / "model"))
     options = {"tokens": 64, "samples": 2, "check_tokens": 64, "recent": 8, "checked": 1, "out": str(tmp_path / "runs")}
@@ -331,6 +361,8 @@ def test_the_run_folder_resumes_and_the_batch_is_no_question(tmp_path):
         ({"a": 0.5}, "at least 1"),
         ({"proof": "full"}, "use default, none"),
         ({"recent": 300}, "leave something out"),
+        ({"tokens": 64}, "tokens=64 and check_tokens=256: give 1 to 59"),
+        ({"seed": -1}, "seed at least 0"),
         ({"epsilon_tokens": 600}, "2 to tokens=512"),
         ({"texts": "nowhere"}, "cannot be read"),
     ],

@@ -70,6 +70,7 @@ def test_a_list_without_the_copy_heads_keeps_nothing(planted):
     wrong = keep(model, HeadScores(-scores.values, "upside down"), replace(proof, ks=(3,), all_layers=0), lambda k: 4)
     assert wrong is not None and wrong.enough_at is None and [p.top for p in wrong.points] == [0.0]
     assert all(p.p == 1.0 for p in wrong.points)
+    assert replace(wrong, full=0.0).enough_at is None, "nothing kept of nothing is not enough"
 
 
 @pytest.fixture(scope="module")

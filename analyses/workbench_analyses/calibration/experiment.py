@@ -20,10 +20,11 @@ from workbench.models import Model, load
 from workbench.paired import discordant, flips_for, mcnemar_p, sign_flip_p
 from workbench.progress import Report, progress
 from workbench.runs import Remember, Run, unremembered
+from workbench.sinks import LEAST_QUERIES
 from workbench.tasks.assembling import Assembler
 from workbench.tasks.choices import ChoiceSample, choice_samples
 from workbench_analyses.calibrate_heads import LEAST, CalibrateHeads
-from workbench_analyses.calibration.alone import each_alone, eligible
+from workbench_analyses.calibration.alone import each_alone, eligible, rule_of
 from workbench_analyses.calibration.lists import margins_of_lists
 from workbench_analyses.calibration.result import Alone, Calibration, Judged, Judgement
 
@@ -80,8 +81,12 @@ def tried_layers(config: CalibrateHeads, model: Model) -> tuple[int, ...]:
     """Layers as asked, or all but the first two and the last of 32, as fractions of the depth (the paper's choice)."""
     n = model.n_layers
     if config.layers is None:
-        chosen = tuple(range(round(2 * n / 32), n - round(n / 32)))
-        return tuple(i for i in chosen if i in model.seam.layers)
+        chosen = tuple(i for i in range(round(2 * n / 32), n - round(n / 32)) if i in model.seam.layers)
+        if not chosen:
+            raise BadInput(
+                f"{model.name}: no attention in its middle layers; give layers= of {sorted(model.seam.layers)}"
+            )
+        return chosen
     unknown = [i for i in config.layers if i not in model.seam.layers]
     if unknown:
         raise BadInput(f"layers={unknown}: {model.name} has attention in layers {sorted(model.seam.layers)}")
@@ -95,6 +100,11 @@ def _check(config: CalibrateHeads, model: Model, samples: Sequence[ChoiceSample]
     length = len(longest.prompt) + max(map(len, longest.choices))
     if length > model.context:
         raise BadInput(f"{longest.name}: {length} tokens; {model.name} takes {model.context}: leave it out or cut it")
+    if rule_of(config).looks_at_rows and max(len(s.prompt) for s in samples) < LEAST_QUERIES:
+        raise BadInput(
+            f"task={config.task}: no prompt has {LEAST_QUERIES} tokens, so nothing can be a sink by rule=corrected; "
+            "rule=paper looks at short prompts, too"
+        )
 
 
 def halves(samples: Sequence[ChoiceSample], seed: int) -> tuple[list[ChoiceSample], list[ChoiceSample]]:

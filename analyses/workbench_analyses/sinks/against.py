@@ -58,8 +58,16 @@ class Against:
         return tuple(self.retrieval.at_least(LISTED))
 
     def parking(self, head: Head) -> tuple[float, float, tuple[float, float, float]]:
-        """Mass on the sink with the needle, without it, and the difference with its 95 % bootstrap interval."""
+        """Mass on the sink with the needle, without it, and the difference with its 95 % bootstrap interval.
+
+        Over the samples that hold the sink's token both times; NaN without one.
+        """
         asked, idle = self.asked[:, head.layer, head.head], self.idle[:, head.layer, head.head]
+        known = ~np.isnan(asked + idle)
+        asked, idle = asked[known], idle[known]
+        if not len(asked):
+            nan = float("nan")
+            return nan, nan, (nan, nan, nan)
         low, high = bootstrap.percentile_interval((idle - asked)[:, None], None, 0.95, 1000, 0)
         change = (float((idle - asked).mean()), float(low[0]), float(high[0]))
         return float(asked.mean()), float(idle.mean()), change

@@ -129,16 +129,16 @@ def _parked(scan: SinkScan) -> Table:
 
 
 def _profile(scan: SinkScan) -> Curves:
-    layers = list(range(scan.scores.n_layers))
-    share = [float(x) for x in np.nanmean(scan.scores.values, axis=1)]
-    most = [float(x) for x in np.nanmax(scan.scores.values, axis=1)]
-    hidden = [float(x) for x in np.nanmean(scan.companions["hidden"].values > 0, axis=1)]
+    layers = np.flatnonzero(scan.scores.scored.any(1)).tolist()  # others have no softmax attention
+    values = scan.scores.values[layers]
+    share, most = [float(x) for x in np.nanmean(values, 1)], [float(x) for x in np.nanmax(values, 1)]
+    hidden = [float(x) for x in (scan.companions["hidden"].values[layers] > 0).mean(1)]
     series = [
         Series("largest S_BOS of a head", layers, most),
         Series("mean S_BOS", layers, share),
         Series("share of heads with a hidden sink", layers, hidden),
     ]
-    finding = f"largest attention to the first token in layer {int(np.argmax(most))}: {max(most):.2f}"
+    finding = f"largest attention to the first token in layer {layers[int(np.argmax(most))]}: {max(most):.2f}"
     caption = "Natural texts; a hidden sink in any text counts."
     return Curves(series, "layer", "share", finding, title="Profile over layers", caption=caption, digits=2)
 

@@ -85,13 +85,15 @@ class SinkScan:
         if not first:
             hidden = f"{len(later)} heads park on a later token ({words})" if later else NOTHING_HIDDEN
             best = self.scores.top(1).heads[0]
-            most = f"the largest mean attention to {self.first_word} is {self.scores.values[best]:.2f} ({best})"
-            found = f"no first-token sink: {most} at T = {c.tokens}, below ε = {c.epsilon:g}; {hidden}"
+            value = float(self.scores.values[best])
+            most = f"the largest mean attention to {self.first_word} is {value:.2f} ({best}) at T = {c.tokens}"
+            below = f"below ε = {c.epsilon:g}"
+            if value > c.epsilon:
+                below = f"above ε = {c.epsilon:g}, but not as a sink by the corrected rule in enough texts"
+            found = f"no first-token sink: {most}, {below}; {hidden}"
         else:
             n = int(self.scores.scored.sum())
-            found = (
-                f"{len(first)} of {n} heads park on the first token {self.first_word}, {hidden.removeprefix('and ')}"
-            )
+            found = f"{len(first)} of {n} heads park on the first token {self.first_word}, {hidden}"
         return f"{found}; {self._checked()}"
 
     def _checked(self) -> str:
