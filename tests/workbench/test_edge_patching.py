@@ -11,6 +11,7 @@ from plain_patching import LEFT as MASK
 
 import workbench as wb
 from workbench.errors import BadInput, TooLarge
+from workbench.patching.norm_slopes import SHOWN, before_norm
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +138,23 @@ def test_transformer_lens_says_the_same_of_one_pair(models):
         want[at] = score + want[at].nan_to_num()
     torch.testing.assert_close(found.values[0], want, rtol=0, atol=1e-9, equal_nan=True)
     assert want.nan_to_num().abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("known", [True, False])
+def test_gradients_before_a_norm_are_torchs(kind, known, models):
+    """In closed form, and where the norm's parts do not give its output, by torch."""
+    norm = models[kind].bridge.blocks[1].ln2
+    resid = torch.randn(2, 5, 32, dtype=torch.float64) * 3 + 1
+    shown: dict[str, torch.Tensor] = {"hook_in": resid}
+    for name in SHOWN[1:]:
+        getattr(norm, name).add_hook(lambda x, hook, name=name: shown.__setitem__(name, x.detach()))
+    norm(resid)
+    for name in SHOWN[1:]:
+        getattr(norm, name).remove_hooks("fwd")
+    if not known:
+        shown["hook_scale"], shown["hook_normalized"] = shown["hook_scale"] * 2, shown["hook_normalized"] * 2
+    slope = torch.randn(4, 2, 5, 32, dtype=torch.float64)
+    many = resid.expand_as(slope).clone().requires_grad_()
+    want = torch.autograd.grad(norm(many), many, slope)[0]
+    torch.testing.assert_close(before_norm(norm, shown, slope), want, rtol=0, atol=1e-12)

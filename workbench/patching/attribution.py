@@ -63,7 +63,7 @@ def each_step(
         seen: dict[str, Tensor] = {}
         with torch.enable_grad():
             resid = (clean + share * (corrupted - clean)).detach().requires_grad_()
-            hooks = {name: _watch(seen, name) for name in [*names, *shown]}
+            hooks = {name: _watch(seen, name) for name in names} | {name: _show(seen, name) for name in shown}
             value = difference(pair.model, resid, 0, pair.attention_mask, pair.ends, pair.answers, hooks).sum()
             found = torch.autograd.grad(value, [seen[name] for name in names])
         yield seen, dict(zip(names, found, strict=True)), 1 / max(steps, 1)
@@ -75,5 +75,12 @@ def _watch(seen: dict[str, Tensor], name: str) -> Any:
     def hook(x: Tensor, hook: Any) -> Tensor:
         seen[name] = x.view_as(x)
         return seen[name]
+
+    return hook
+
+
+def _show(seen: dict[str, Tensor], name: str) -> Any:
+    def hook(x: Tensor, hook: Any) -> None:
+        seen[name] = x
 
     return hook

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from workbench.errors import BadInput, TooLarge, Unsupported
 from workbench.patching.attribution import ENTRY, each_step
+from workbench.patching.norm_slopes import SHOWN, before_norm
 from workbench.patching.pair import Pair
 from workbench.patching.runs import activations
 from workbench.patching.wiring import Wiring, wirings
@@ -149,15 +150,14 @@ def _input_slopes(
     wanted = [
         f"blocks.{w.layer}.{p}" for w in blocks for p in ("attn.hook_q", "attn.hook_k", "attn.hook_v", "mlp.hook_in")
     ]
-    shown = [
-        f"blocks.{w.layer}.{norm}.hook_in" for w, norms in zip(blocks, read, strict=True) for norm in norms if norm
-    ]
+    norms = [f"blocks.{w.layer}.{norm}" for w, both in zip(blocks, read, strict=True) for norm in both if norm]
+    shown = [f"{norm}.{part}" for norm in dict.fromkeys(norms) for part in SHOWN]
     total: dict[tuple[int, str], Tensor] = {}
 
     def add(key: tuple[int, str], slope: Tensor, weight: float) -> None:
         total[key] = slope * weight + total.get(key, 0.0)
 
-    for seen, slopes, weight in each_step(pair, clean, corrupted, [*wanted, last], list(dict.fromkeys(shown)), steps):
+    for seen, slopes, weight in each_step(pair, clean, corrupted, [*wanted, last], shown, steps):
         for wiring, (attention, mlp) in zip(blocks, read, strict=True):
             at = f"blocks.{wiring.layer}."
             parts = [_through(wiring, channel, slopes[f"{at}attn.hook_{channel}"]) for channel in "qkv"]
@@ -186,6 +186,5 @@ def _before(wiring: Wiring, norm: str | None, seen: dict[str, Tensor], slope: Fl
     """A gradient behind a norm, taken to the stream before it."""
     if norm is None:
         return slope
-    with torch.enable_grad():
-        resid = seen[f"blocks.{wiring.layer}.{norm}.hook_in"].detach().expand_as(slope).clone().requires_grad_()
-        return torch.autograd.grad(getattr(wiring.block, norm)(resid), resid, slope)[0]
+    shown = {part: seen[f"blocks.{wiring.layer}.{norm}.{part}"] for part in SHOWN}
+    return before_norm(getattr(wiring.block, norm), shown, slope)
