@@ -157,7 +157,9 @@ def test_bfloat16_is_within_its_rounding_of_its_own_definition(kind, tmp_path):
         receivers, at = RECEIVERS[name]
         ours = wb.patching.path_effects(model, *prompts(), receivers, at, attention_mask=PADDINGS["left"])
         want = by_head(plain, receivers, columns(at, PADDINGS["left"]), frozen=False).float()
-        assert (ours - want).abs().mean() < 0.05 and (ours - want).abs().max() < 0.3
+        assert (ours - want).abs().mean() < 0.04 and (ours - want).abs().max() < 0.3
+        if name == "logits":  # those of v are of the size of the rounding
+            assert torch.corrcoef(torch.stack([ours.flatten(), want.flatten()]))[0, 1] > 0.995
 
 
 def test_a_block_that_writes_otherwise_is_refused(tmp_path):
