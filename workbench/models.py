@@ -163,7 +163,9 @@ class Model:
         """The residual stream that enters a layer, [batch, seq, d_model]."""
         extra = images.checked(self, inputs, tokens, 0)
         if extra and images.placed(self):
-            raise Unsupported(f"{self.name}: its masks or positions follow its pictures, so no forward resumes from here")
+            raise Unsupported(
+                f"{self.name}: its masks or positions follow its pictures, so no forward resumes from here"
+            )
         if attention_mask is not None:
             extra["attention_mask"] = attention_mask.long()
         with self.seam.on(Plan(memory=self.memory, backend=self.backend)):
@@ -186,6 +188,8 @@ class Model:
         tokens = self.tokens(prompt) if isinstance(prompt, str) else prompt
         if attention_mask is not None and not bool(attention_mask[:, -1].all()):
             raise BadInput("generate: pad prompts on the left, so that every row ends in its text")
+        if max_new_tokens < 1:
+            raise BadInput(f"generate: max_new_tokens={max_new_tokens}: give at least 1")
         ends = set(self.stop_tokens if stop is None else stop)
         start, cache, out = [tokens.shape[1] - 1], None, []
         done = torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)

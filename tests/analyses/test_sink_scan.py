@@ -388,6 +388,13 @@ def test_own_texts_are_cut_and_short_ones_are_named(planted, tmp_path):
         wb.analyses.attention_sinks.scan(planted, texts=str(tmp_path), tokens=100, samples=90)
 
 
+def test_random_texts_hold_no_id_that_the_model_lacks(tmp_path):
+    model = wb.load(tiny_models.save("llama", tmp_path))
+    model.tokenizer.add_tokens([f"more{i}" for i in range(2000)])
+    scan = wb.analyses.attention_sinks.scan(model, tokens=64, samples=2, proof="none", recent=8)
+    assert int(scan.random.texts.tokens.max()) < model.bridge.cfg.d_vocab < len(model.tokenizer)
+
+
 def test_a_tokenizer_without_bos_is_named(tmp_path):
     folder = tiny_models.save("llama", tmp_path)
     model = wb.load(folder)

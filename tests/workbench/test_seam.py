@@ -312,3 +312,9 @@ def test_a_sliding_window_is_a_number_and_what_only_resembles_it_stays_a_functio
         rows = torch.arange(9)
         seen = function(0, 0, rows[:, None], rows[None])
         assert torch.equal(spec.visible(rows[None], slice(0, 9), 2)[0, 0], seen)
+
+
+def test_generating_nothing_is_refused_in_one_line(tmp_path):
+    model = wb.load(tiny_models.save("llama", tmp_path))
+    with pytest.raises(BadInput, match="max_new_tokens=0: give at least 1"):
+        model.generate(torch.tensor([[1, 5, 6]]), 0)

@@ -39,7 +39,8 @@ def probe_texts(config: ScanSinks, model: Model, assembler: Assembler) -> tuple[
     else:
         natural, source = _given(config, model, room), config.texts
     special = {*model.tokenizer.all_special_ids, *head}
-    pool = np.array([i for i in range(len(model.tokenizer)) if i not in special])
+    known = min(len(model.tokenizer), int(model.bridge.cfg.d_vocab))  # a tokenizer may have ids that a model has not
+    pool = np.array([i for i in range(known) if i not in special])
     random = np.random.default_rng([config.seed, 1]).choice(pool, (config.samples, room))
     return tuple(
         Texts(kind, where, torch.tensor([[*head, *map(int, row)] for row in rows], device=model.device))
