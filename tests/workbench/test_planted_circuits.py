@@ -62,22 +62,22 @@ def gap(model, rows):
     return float(clean), float(corrupted - clean)
 
 
-def resampled(model, rows, head):
+def resampled(model, rows, heads):
     """Change of the logit difference with one head's output, everywhere, from the corrupted prompts: plain hooks."""
-    layer, at = head
-    name = f"blocks.{layer}.attn.hook_z"
-    other = {}
-    model.bridge.run_with_hooks(
-        rows.corrupted, fwd_hooks=[(name, lambda z, hook: other.update(z=z.clone()))], **padding(rows)
-    )
+    names = [f"blocks.{i}.attn.hook_z" for i in range(model.n_layers)]
+    _, other = model.bridge.run_with_cache(rows.corrupted, names_filter=names, **padding(rows))
+    clean, shape = difference(model(rows.clean, rows.mask), rows).mean(), (*rows.clean.shape, model.n_heads, -1)
+    out = {}
+    for layer, head in heads:
 
-    def put(z, hook):
-        z = z.clone()
-        z.view(*z.shape[:2], model.n_heads, -1)[:, :, at] = other["z"].view(*z.shape[:2], model.n_heads, -1)[:, :, at]
-        return z
+        def put(z, hook, head=head):
+            z = z.clone()
+            z.view(shape)[:, :, head] = other[hook.name].view(shape)[:, :, head]
+            return z
 
-    changed = model.bridge.run_with_hooks(rows.clean, fwd_hooks=[(name, put)], **padding(rows))
-    return float((difference(changed, rows) - difference(model(rows.clean, rows.mask), rows)).mean())
+        changed = model.bridge.run_with_hooks(rows.clean, fwd_hooks=[(names[layer], put)], **padding(rows))
+        out[layer, head] = float(difference(changed, rows).mean() - clean)
+    return out
 
 
 def by_patching(model, roles, task, corruption, n=32, seed=1):
@@ -144,7 +144,7 @@ def test_the_previous_token_head_is_seen_by_resampling_only(bundled):
     assert shown(roles, task, "mindiff") == needed(roles, task) - set(roles["previous"])
     for corruption, seen in (("mindiff", False), ("resample", True)):
         rows = rows_of(bundled.tokenizer, task, corruption)
-        change = abs(resampled(bundled, rows, roles["previous"][0]) / gap(bundled, rows)[1])
+        (change,) = (abs(x / gap(bundled, rows)[1]) for x in resampled(bundled, rows, roles["previous"]).values())
         assert (change > 0.3) == seen and (seen or change < TAU)
 
 
@@ -274,18 +274,29 @@ def drawn(i):
     )  # fmt: skip
 
 
+def generated(i):
+    """A random circuit whose decoys are as loud as drawn, or as loud as it bears: both tasks at .98."""
+    knobs = drawn(i)
+    while True:
+        circuit = build_circuit(knobs)
+        model = wb.load(circuit.bridge())
+        if min(accuracy(model, rows_of(model.tokenizer, task, n=100)) for task in TASK_ROLES) >= 0.98:
+            return circuit, model
+        knobs = dataclasses.replace(knobs, decoy_norm=0.8 * knobs.decoy_norm)
+        assert knobs.decoy_norm >= 0.1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("i", range(20))
 def test_generated_models_are_read_without_a_mistake(i):
     """Patching finds exactly the heads that the corruption shows, resampling all that are needed: 20 random models."""
-    circuit = build_circuit(drawn(i))
-    model, roles = wb.load(circuit.bridge()), circuit.roles
+    circuit, model = generated(i)
+    roles = circuit.roles
     for task, corruption in CASES:
-        assert accuracy(model, rows_of(model.tokenizer, task, n=100)) >= 0.98
-        assert by_patching(model, roles, task, corruption, 40) == edges(roles, task, corruption), (task, corruption)
+        assert by_patching(model, roles, task, corruption, 24) == edges(roles, task, corruption), (task, corruption)
         if corruption == FREE[task]:
-            rows = rows_of(model.tokenizer, task, corruption, 24)
+            rows = rows_of(model.tokenizer, task, corruption, 16)
             clean, _ = gap(model, rows)
-            found = {h for h in heads_of(model) if abs(resampled(model, rows, h)) / clean >= TAU}
+            found = {h for h, change in resampled(model, rows, heads_of(model)).items() if abs(change) / clean >= TAU}
             repaired = set(roles["name-mover"]) if circuit.knobs.backup else set()
             assert needed(roles, task) - repaired <= found <= needed(roles, task), task
