@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from workbench import patching, probes
     from workbench.comparison import compare
     from workbench.exporters import export
+    from workbench.head_lists import read_heads
     from workbench.interventions import (
         Intervention,
         amplify,
@@ -38,7 +39,8 @@ _HOMES = {
         "Intervention", "amplify", "bias", "calibrate", "mask", "pai", "patch", "probes", "reference", "route", "scale",
         "set_pattern", "suppress", "window",
     ), "interventions"),
-    "read_scores": "scores_io", "write_scores": "scores_io", "export": "exporters", "compare": "comparison",
+    "read_heads": "head_lists", "read_scores": "scores_io", "write_scores": "scores_io",
+    "export": "exporters", "compare": "comparison",
     "observe": "observation", "observing": "observation",
 }  # fmt: skip
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "patch",
     "patching",
     "probes",
+    "read_heads",
     "read_scores",
     "reference",
     "route",

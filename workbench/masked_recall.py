@@ -35,7 +35,7 @@ def exact_recall(
         first, n = len(sample.tokens) - 1, len(sample.answer)
         answer = torch.tensor(sample.answer, device=model.device)
         for layer, members in _by_lowest_layer(lists, model.n_layers - 1).items():
-            resid = model.resid_pre(layer, tokens)
+            resid = model.resid_pre(layer, tokens, decode_from=[first])
             for part in (members[s : s + batch] for s in range(0, len(members), batch)):
                 got = model.forward_from(
                     layer, resid.expand(len(part), -1, -1), edits=[ablate(lists[i]) for i in part],

@@ -159,8 +159,14 @@ class Model:
         tokens: Tensor,
         attention_mask: Tensor | None = None,
         inputs: Mapping[str, Any] | None = None,
+        decode_from: Sequence[int] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """The residual stream that enters a layer, [batch, seq, d_model]."""
+        """The residual stream that enters a layer, [batch, seq, d_model], with the active interventions in force."""
+        from workbench.interventions.compiling import compile_edits
+        from workbench.interventions.memory import Memory
+
+        phase = decode_from or [tokens.shape[1] - 1]
+        compiled = compile_edits(self, self.edits, tokens.shape[0], phase, Memory())
         extra = images.checked(self, inputs, tokens, 0)
         if extra and images.placed(self):
             raise Unsupported(
@@ -168,7 +174,7 @@ class Model:
             )
         if attention_mask is not None:
             extra["attention_mask"] = attention_mask.long()
-        with self.seam.on(Plan(memory=self.memory, backend=self.backend)):
+        with self.seam.on(Plan(compiled, memory=self.memory, backend=self.backend)):
             return self.bridge(tokens, stop_at_layer=layer, **extra)
 
     @torch.no_grad()

@@ -34,7 +34,7 @@ class CalibrateHeads:
 
     model: str = chz.field(default="llama", doc="bundled name, local Hugging Face folder or hub id")
     task: str = chz.field(default="needle-choice", doc="needle-choice, yes-no, or JSONL of prompt, choices, answer")
-    samples: int = chz.field(default=600, doc="samples, at most; half selects heads, half judges the list")
+    samples: int = chz.field(default=1000, doc="samples, at most; half selects heads, half judges the list")
     beta: float = chz.field(default=0.4, doc="share of its weight that a sink keeps")
     rule: str = chz.field(default="corrected", doc="how sinks are found: corrected or paper")
     a: float = chz.field(default=TIMES, doc="a sink gets more than a times its share")
@@ -77,8 +77,10 @@ class CalibrateHeads:
             raise BadInput("layers: no layer is given; leave the option out for the paper's choice")
         if not 0 < self.level < 1:
             raise BadInput(f"level={self.level}: a rate between 0 and 1")
-        if self.draws < 1 or self.batch < 1 or self.seed < 0:
-            raise BadInput("draws and batch must be at least 1, seed at least 0")
+        if self.draws < 19:
+            raise BadInput(f"draws={self.draws}: fewer than 19 random lists can give no p of .05")
+        if self.batch < 1 or self.seed < 0:
+            raise BadInput("batch must be at least 1, seed at least 0")
 
     def question(self) -> dict[str, Any]:
         """Every option that can change a number."""

@@ -34,7 +34,7 @@ def planted():
 
 @pytest.fixture(scope="module")
 def found(planted):
-    return wb.analyses.calibrate_heads.calibrate(planted, samples=100, draws=6)
+    return wb.analyses.calibrate_heads.calibrate(planted, samples=100)
 
 
 def rewritten(model, sample, head, keys, beta=0.4):
@@ -73,10 +73,12 @@ def test_selection_returns_exactly_the_head_that_helps(found):
 def test_the_list_helps_where_it_was_not_chosen_and_random_lists_do_not(found):
     j = found.judgement
     assert j.n == 50 and j.chosen.accuracy >= j.accuracy + 0.2 and j.chosen.p <= 0.01 and j.chosen.spoiled == 0
-    assert len(j.controls) == 6 and max(c.gain for c in j.controls) <= 0 and j.p == pytest.approx(1 / 7)
-    assert found.helps and "the margin rises more than with 6 matched random lists" in found.verdict
+    assert (
+        j.enumerated and len(j.controls) == 7 and max(c.gain for c in j.controls) <= 0 and j.p == pytest.approx(1 / 8)
+    )
+    assert found.helps and "the margin rises more than with 7 matched lists, all there are" in found.verdict
     assert "on 50 held-out samples accuracy rises (" in found.verdict
-    assert "p = 0.143, the least that so few can give" in found.verdict
+    assert "p = 0.125, the least that so few can give" in found.verdict
 
 
 def test_eligible_pairs_are_those_of_heads_that_park_beyond_the_first_token(found):
@@ -144,9 +146,9 @@ def test_halves_are_fixed_by_names_and_do_not_meet(planted):
 
 def test_nothing_to_calibrate_is_not_called_a_negative(planted):
     """No head holds more than 99 % of anything beyond the first token on average but those that park for good."""
-    got = wb.analyses.calibrate_heads.calibrate(planted, samples=40, absolute=0.9999999, draws=2)
+    got = wb.analyses.calibrate_heads.calibrate(planted, samples=40, absolute=0.9999999)
     assert got.alone.eligible[0] < 0.3 * got.alone.eligible[1]
-    none = wb.analyses.calibrate_heads.calibrate(planted, samples=40, layers=(0,), draws=2)
+    none = wb.analyses.calibrate_heads.calibrate(planted, samples=40, layers=(0,))
     assert none.verdict.endswith("(0.0%): not applicable") and none.alone.eligible[0] == 0
     assert none.judgement.chosen is None and none.judgement.every.gain == pytest.approx(0, abs=1e-4)
 
@@ -161,7 +163,7 @@ def test_prompts_too_short_for_the_corrected_rule_are_said_and_not_called_withou
 
 
 def test_a_run_is_resumed_and_keeps_its_list(planted, tmp_path):
-    options = {"samples": 40, "draws": 2, "out": str(tmp_path)}
+    options = {"samples": 40, "out": str(tmp_path)}
     first = wb.analyses.calibrate_heads.calibrate(planted, **options)
     again = wb.analyses.calibrate_heads.calibrate(planted, **options)
     assert first.path == again.path and np.array_equal(first.alone.change, again.alone.change)
@@ -193,6 +195,7 @@ def test_layers_are_the_papers_as_fractions_of_the_depth(planted):
         ({"task": "nothing"}, "task=nothing: no file and no bundled task"),
         ({"samples": 8}, "samples=8: give at least 40"),
         ({"beta": 1.0}, "beta=1.0"),
+        ({"draws": 18}, "draws=18: fewer than 19"),
         ({"rule": "mine"}, "rule=mine: use corrected, paper"),
         ({"a": 0.5}, "a=0.5"),
         ({"exempt": (-1,)}, "exempt"),

@@ -359,3 +359,16 @@ def test_bad_input_is_one_line(llama, name: str):
     with pytest.raises(BadInput, match=said) as caught:
         llama.forward(tokens(), keep, edits=make())
     assert "\n" not in str(caught.value)
+
+
+@torch.no_grad()
+def test_a_resumed_forward_is_the_whole_one_under_an_active_intervention(tmp_path):
+    model = wb.load(tiny_models.save("llama", tmp_path / "llama"))
+    tokens = torch.randint(3, 97, (2, 14))
+    edit = wb.scale([(0, 1)], 0.0) + wb.mask([(1, 2)], how="uniform") + wb.scale([(0, 3)], 3.0, at="decode")
+    plain = model.resid_pre(2, tokens)
+    with wb.intervene(model, edit):
+        whole = model.forward(tokens, decode_from=[9]).logits
+        resid = model.resid_pre(2, tokens, decode_from=[9])
+        assert torch.allclose(model.forward_from(2, resid, decode_from=[9]).logits, whole, atol=1e-5)
+    assert (resid - plain).abs().max() > 0.01 * plain.abs().max()

@@ -21,6 +21,8 @@ REPEATS = 5
 PROSE = 8
 """Sentences without a code in a bundled prompt."""
 SCORES = ("full", "first")
+Row = tuple[str, str, list[str], int]
+"""Name, prompt, choices, index of the right one."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,20 @@ def choice_samples(
 ) -> list[ChoiceSample]:
     """Samples of a bundled task by its name, or of a JSONL file by its path.
 
-    n: how many; None is the whole file. score: "full" compares the log-probability of whole choices, "first" of their
-    first tokens. Raises BadInput, with the line, for what cannot be asked or told apart.
+    n: how many, of a longer file drawn by the seed; None is the whole file. score: "full" compares the log-probability
+    of whole choices, "first" of their first tokens. Raises BadInput, with the line, for what cannot be asked or told apart.
     """
     if task in TASKS:
         rng = np.random.default_rng(seed)
-        texts = [(f"{task}:{i}", *TASKS[task](rng)) for i in range(n or 500)]
+        texts: list[Row] = [(f"{task}:{i}", *TASKS[task](rng)) for i in range(n or 500)]
     else:
-        texts = check_task(task)[:n]
+        texts = check_task(task)
+        if n is not None and n < len(texts):  # a file may be sorted
+            texts = [texts[i] for i in sorted(np.random.default_rng(seed).choice(len(texts), n, replace=False))]
     return [_sample(assembler, score, *each) for each in texts]
 
 
-def check_task(task: str) -> list[tuple[str, str, list[str], int]]:
+def check_task(task: str) -> list[Row]:
     """The rows of a file; none for a bundled task. Raises BadInput for what is neither."""
     if task in TASKS:
         return []
@@ -60,7 +64,7 @@ def check_task(task: str) -> list[tuple[str, str, list[str], int]]:
     return read_choices(task)
 
 
-def read_choices(path: str | Path) -> list[tuple[str, str, list[str], int]]:
+def read_choices(path: str | Path) -> list[Row]:
     """JSONL with `prompt`, `choices` and `answer`, the right choice or its index from 0: (name, those three)."""
     try:
         lines = Path(path).read_text().splitlines()

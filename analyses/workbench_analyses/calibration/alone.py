@@ -35,7 +35,7 @@ def each_alone(
     Layers that are not tried have no sinks and no change.
     """
     rows = choice_rows(samples).to(model.device)
-    logits = model.forward(rows.tokens, rows.mask, keep=rows.kept).logits
+    logits = model.forward(rows.tokens, rows.mask, keep=rows.kept, decode_from=rows.decode_from).logits
     base = margins(log_probs(logits, rows, config.per_token), rows.answers)
     floor = ROUNDING.get(model.dtype, 0.0) * float(logits.abs().max())
     sinks = prompt_sinks(model, [s.prompt for s in samples], rule_of(config))
@@ -46,7 +46,7 @@ def each_alone(
         pairs = sinks[layer].any(-1).nonzero().tolist()  # (sample, head)
         if not pairs:
             continue
-        resid = model.resid_pre(layer, rows.tokens, rows.mask)
+        resid = model.resid_pre(layer, rows.tokens, rows.mask, decode_from=rows.decode_from)
         for start in range(0, len(pairs), config.batch):
             part = pairs[start : start + config.batch]
             places = [_places(sinks[layer, i, head], samples[i]) for i, head in part]

@@ -108,8 +108,11 @@ def _check(config: CalibrateHeads, model: Model, samples: Sequence[ChoiceSample]
 
 
 def halves(samples: Sequence[ChoiceSample], seed: int) -> tuple[list[ChoiceSample], list[ChoiceSample]]:
-    """Those that select heads and those that judge the list: fixed by the samples' names before anything is run."""
-    order = sorted(samples, key=lambda s: hashlib.sha256(f"{seed} {s.name}".encode()).digest())
+    """Those that select heads and those that judge the list: fixed by what is asked, before anything is run.
+
+    The same question, asked twice, is not in both, but for one that stands at the border.
+    """
+    order = sorted(samples, key=lambda s: hashlib.sha256(f"{seed} {s.prompt} {s.choices}".encode()).digest())
     return order[: len(order) // 2], order[len(order) // 2 :]
 
 

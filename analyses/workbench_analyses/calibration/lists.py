@@ -25,7 +25,7 @@ def margins_of_lists(
     for i, heads in enumerate(lists):
         lowest = min((layer for layer, _ in heads), default=0)
         if lowest not in entering:
-            entering[lowest] = model.resid_pre(lowest, rows.tokens, rows.mask)
+            entering[lowest] = model.resid_pre(lowest, rows.tokens, rows.mask, decode_from=rows.decode_from)
         got = model.forward_from(
             lowest, entering[lowest], rows.mask, edits=calibrated(config, heads) if heads else None, keep=rows.kept,
             decode_from=rows.decode_from,

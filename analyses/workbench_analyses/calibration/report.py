@@ -19,7 +19,7 @@ METHOD = (
     "a share beta of their weight and gives the rest to the receivers in proportion to theirs, so rows still sum to one "
     "(ACT, Yu et al. 2024, arXiv 2406.15765). Sinks are found in the prompt, head by head, as the model runs.",
     "The margin of a sample is the log-probability of the right choice less that of the best other. Samples are halved by "
-    "their names beforehand. On the first half every head is calibrated alone: the primary outcome is the paired change "
+    "what they ask, beforehand. On the first half every head is calibrated alone: the primary outcome is the paired change "
     "of the margin (sign flips, two-sided), corrected over all heads tried (Benjamini–Hochberg); accuracy (exact McNemar) "
     "is secondary. Heads that help after correction are the list.",
     "On the second half the list is calibrated at once and compared with random lists that have as many heads in each "

@@ -174,7 +174,8 @@ class Calibration:
         j = self.judgement
         if j.chosen is None or j.p is None:
             return False
-        return j.chosen.gain > 0 and j.chosen.p <= 0.05 and j.p <= max(0.05, 1 / (1 + len(j.controls)))
+        least = 1 / (1 + len(j.controls)) if j.enumerated else 0.0  # no more lists exist, so no smaller p
+        return j.chosen.gain > 0 and j.chosen.p <= 0.05 and j.p <= max(0.05, least)
 
     def _shown(self) -> str:
         j = self.judgement
