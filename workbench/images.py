@@ -38,7 +38,10 @@ def prompt(model: Any, text: str, images: Any = None) -> Prompt:
     """
     processor = getattr(model.bridge, "processor", None)
     if processor is None:
-        raise Unsupported(f"{model.name}: no processor came with it, so it reads no pictures; give tokens and inputs=")
+        raise Unsupported(
+            f"{model.name}: no processor could be loaded, so it reads no pictures: pip install pillow, or "
+            "torchvision to fit your torch, or give tokens and inputs="
+        )
     made = dict(processor(text=text, images=images, return_tensors="pt", add_special_tokens=False))
     ids, bos = made.pop("input_ids"), model.tokenizer.bos_token_id
     made.pop("attention_mask", None)

@@ -18,6 +18,7 @@ from workbench_kernels import Reductions, Statistics
 
 from workbench import backends, images
 from workbench.errors import BadInput, ModelError, Unsupported
+from workbench.installing import nothing_installed
 from workbench.masks import CompactMask
 from workbench.plan import MEMORY, Plan
 from workbench.reference_models import catalogue
@@ -290,9 +291,10 @@ def _boot(place: str, dtype: torch.dtype, device: str | None, trust_remote_code:
     planted = catalogue.PLANTED.get(place)
     built = planted.parts(dtype, device) if planted else {}
     try:
-        bridge = TransformerBridge.boot_transformers(  # type: ignore[attr-defined]
-            place, dtype=dtype, device=device, trust_remote_code=trust_remote_code, **built
-        )
+        with nothing_installed():
+            bridge = TransformerBridge.boot_transformers(  # type: ignore[attr-defined]
+                place, dtype=dtype, device=device, trust_remote_code=trust_remote_code, **built
+            )
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{place}: cannot be loaded: {reason}") from error

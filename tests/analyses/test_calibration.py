@@ -156,7 +156,7 @@ def test_nothing_to_calibrate_is_not_called_a_negative(planted):
 def test_prompts_too_short_for_the_corrected_rule_are_said_and_not_called_without_sinks(planted, tmp_path):
     rows = [{"prompt": "the old lamp", "choices": ["red", "amber"], "answer": i % 2} for i in range(40)]
     (tmp_path / "short.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    options = {"task": str(tmp_path / "short.jsonl"), "samples": 40, "draws": 2}
+    options = {"task": str(tmp_path / "short.jsonl"), "samples": 40}
     with pytest.raises(BadInput, match="no prompt has 32 tokens.* rule=paper"):
         wb.analyses.calibrate_heads.calibrate(planted, **options)
     assert wb.analyses.calibrate_heads.calibrate(planted, **options, rule="paper").alone.n == 20

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
+import transformers
 from tiny_models import IMAGE, PATCHES
 
 import workbench as wb
@@ -230,3 +231,17 @@ def test_a_model_is_its_vision_tower_too(llava, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "vision_feature_layer": -1}))
     assert wb.load(folder).identity()[0] != llava.identity()[0]
+
+
+def test_loading_runs_no_installer(tmp_path, monkeypatch):
+    """TransformerLens runs pip where a model's processor cannot be loaded; here that is nobody's doing."""
+    import subprocess
+
+    ran = []
+    monkeypatch.setattr(subprocess, "check_call", lambda *a, **_: ran.append(a))
+    monkeypatch.setattr(transformers.AutoProcessor, "from_pretrained", lambda *_, **__: 1 / 0)
+    folder = tiny_models.save("llava", tmp_path / "llava")
+    model = wb.load(folder)
+    assert not ran and getattr(model.bridge, "processor", None) is None
+    with pytest.raises(Unsupported, match="pip install pillow"):
+        images.prompt(model, "a picture", [])

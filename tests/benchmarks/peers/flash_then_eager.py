@@ -19,8 +19,7 @@ def score(model: Any, sample: Any, stops: set[int]) -> Found:
     prompt = torch.tensor(sample.tokens)
     config, response = model.config, []
     copies = Copies(prompt, sample.spans["answer"], config.num_hidden_layers, config.num_attention_heads)
-    config._attn_implementation = "sdpa"
-    cache = model(prompt[None, :-1], use_cache=True, logits_to_keep=1).past_key_values
+    cache = prefill(model, sample)
     config._attn_implementation = "eager"
     step = prompt[None, -1:]
     while len(response) < MOST_STEPS:
@@ -33,3 +32,10 @@ def score(model: Any, sample: Any, stops: set[int]) -> Found:
         response.append(token)
         step = torch.tensor([[token]])
     return copies.found(response)
+
+
+@torch.inference_mode()
+def prefill(model: Any, sample: Any) -> Any:
+    """The cache of the prompt: what no way of scoring can do without, so its share of the whole bounds every ratio."""
+    model.config._attn_implementation = "sdpa"
+    return model(torch.tensor([sample.tokens[:-1]]), use_cache=True, logits_to_keep=1).past_key_values
