@@ -295,7 +295,7 @@ def _boot(place: str, dtype: torch.dtype, device: str | None, trust_remote_code:
             bridge = TransformerBridge.boot_transformers(  # type: ignore[attr-defined]
                 place, dtype=dtype, device=device, trust_remote_code=trust_remote_code, **built
             )
-    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+    except (ImportError, OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{place}: cannot be loaded: {reason}") from error
     if not hasattr(bridge, "blocks"):
