@@ -227,7 +227,7 @@ def _shown(seam: Seam, layer: int, attention: Any, kwargs: dict[str, Any]) -> It
     if plan.edits is not None or plan.reductions is not None or plan.observers:
         raise Unsupported(
             f"layer {layer}: {type(attention).__name__} leaves attention to Hugging Face, so whole patterns go with no "
-            "edits and no statistics; remove the hook on the pattern, or backend='hooks'"
+            "edits and no statistics: take the hook off its pattern, or leave backend='hooks'"
         )
     dtype = next(attention.original_component.parameters()).dtype
     kwargs["attention_mask"] = mask.dense(dtype, int(attention.config.n_heads), plan.memory)

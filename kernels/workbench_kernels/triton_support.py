@@ -37,8 +37,3 @@ def _why_not_edits(edits: HeadEdits) -> str | None:
     if max(classes, default=0) > CLASSES:
         return f"more than {CLASSES} key classes"
     return "class edits without key_class" if classes and edits.key_class is None else None
-
-
-def supports(spec: AttentionSpec, edits: Edits = None, want: Reductions | None = None) -> bool:
-    """Whether the `triton` backend does all of this."""
-    return why_not(spec, edits, want) is None

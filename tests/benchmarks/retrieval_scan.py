@@ -124,6 +124,9 @@ def main() -> None:
             bench = Bench(place)
             for c in (c for c in COMPARISONS if c.model == name):
                 figures.append(compare(bench, c))
+                measure.keep(
+                    "retrieval_scan", [{"complete": False}, *figures], before
+                )  # a run that is cut off keeps these
                 ratio, word = figures[-1]["ratio"], {True: "met", False: "MISSED", None: "no target"}
                 bound = f", bound {figures[-1]['bound']['median']:.2f}×" if "bound" in figures[-1] else ""
                 print(

@@ -14,7 +14,7 @@ if os.environ.get("TRITON_INTERPRET") != "1" and not torch.cuda.is_available():
 pytest.importorskip("triton", reason="Triton is not installed")
 
 from workbench_kernels import AttentionSpec, HeadEdits, Reductions, attend, reference
-from workbench_kernels.triton_support import Unsupported, supports
+from workbench_kernels.triton_support import Unsupported, why_not
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -216,7 +216,7 @@ def test_rows_that_see_nothing_are_zero():
 def test_what_is_not_supported_is_refused():
     q, k, v, _ = inputs()
     unknown = AttentionSpec(scale=0.3, allowed=lambda b, h, i, j: j <= i)
-    assert not supports(unknown) and supports(AttentionSpec(scale=0.3))
+    assert why_not(unknown) == "a mask function" and why_not(AttentionSpec(scale=0.3)) is None
     for spec, edit, want in (
         (unknown, None, None),
         (AttentionSpec(scale=0.3), HeadEdits(uniform=torch.ones(1, H, dtype=torch.bool)), None),

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,6 @@ REPEATS = 5
 """Most times that a wrong code is stated."""
 PROSE = 8
 """Sentences without a code in a bundled prompt."""
-SCORES = ("full", "first")
 Row = tuple[str, str, list[str], int]
 """Name, prompt, choices, index of the right one."""
 
@@ -140,8 +138,3 @@ TASKS: dict[str, Callable[[np.random.Generator], tuple[str, list[str], int]]] = 
     "needle-choice": _needle_choice,
     "yes-no": _yes_no,
 }
-
-
-def describe(task: str) -> Any:
-    """A bundled task in a line; None for a file."""
-    return TASKS[task].__doc__ if task in TASKS else None
