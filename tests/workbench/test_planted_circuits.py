@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import workbench as wb
+from workbench.circuits import Edge
 from workbench.errors import BadInput
 from workbench.reference_models.catalogue import BUNDLED
 from workbench.reference_models.planted.ioi_circuit import build_circuit
 from workbench.reference_models.planted.ioi_decoys import MOVER_NORM
-from workbench.reference_models.planted.ioi_key import TASK_ROLES, Edge, edges, needed, shown, true_reuse
+from workbench.reference_models.planted.ioi_key import TASK_ROLES, edges, needed, shown, true_reuse
 from workbench.reference_models.planted.ioi_knobs import SHARED, Knobs
 from workbench.tasks.circuit_prompts import circuit_tasks, make_prompts
 

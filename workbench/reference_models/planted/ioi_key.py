@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from workbench.circuits import Edge, Place
 from workbench.reference_models.planted import Roles
 
-Place = tuple[int, int]
 TASK_ROLES = {
     "ioi": ("duplicate", "previous", "induction", "inhibition", "name-mover", "negative-mover"),
     "colored-objects": ("previous", "gatherer", "colour-mover"),
@@ -29,15 +27,6 @@ _MORE_JOINS = {
     ("colored-objects", "resample"): (("previous", "colour-mover", "v", "object"),),
 }  # fmt: skip
 MOVERS = {"ioi": ("name-mover", "negative-mover"), "colored-objects": ("colour-mover",)}
-
-
-class Edge(NamedTuple):
-    """What a sender tells a receiver, and at which label. receiver None and channel "resid": the logits."""
-
-    sender: Place
-    receiver: Place | None
-    channel: str
-    label: str
 
 
 def needed(roles: Roles, task: str) -> set[Place]:

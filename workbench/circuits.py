@@ -1,0 +1,189 @@
+"""A circuit: the heads that a task runs through, stage by stage from the logits down, and how they are joined."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from workbench import atomic
+from workbench.errors import BadInput
+from workbench.heads import ModelIdentity
+from workbench.jsonable import dumps
+
+Place = tuple[int, int]
+FORMAT = "workbench-circuit-1"
+NO_ROLE = "effect without role"
+
+
+class Edge(NamedTuple):
+    """What a sender tells a receiver, and at which label. receiver None and channel "resid": the logits."""
+
+    sender: Place
+    receiver: Place | None
+    channel: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Heads that reach some receivers by one channel at one label.
+
+    depth: 1 for the logits, then one more for each step down. share of an effect: its part of the gap, negative where it
+    works against it. gap: change of the logit difference when these receivers get all of the corrupted run, as a share
+    of the whole gap.
+    """
+
+    depth: int
+    channel: str
+    label: str
+    receivers: tuple[Place, ...]
+    gap: float
+
+    @property
+    def name(self) -> str:
+        """Such as `2 q@END`."""
+        return f"{self.depth} {'logits' if self.channel == 'resid' else self.channel}@{self.label}"
+
+
+@dataclass(frozen=True)
+class CircuitHead:
+    """A head in a stage. share: mean effect over gap, with its 95 % bootstrap interval over prompts.
+
+    evidence: attention to labels from the stage's label (`attends LABEL`), `copies`, `induction`, `echo`, `previous`.
+    """
+
+    head: Place
+    stage: str
+    share: float
+    low: float
+    high: float
+    role: str = NO_ROLE
+    evidence: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CircuitEdge:
+    """An edge with the share of the gap that it carries, and its 95 % interval."""
+
+    edge: Edge
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """The circuit of one task in one model.
+
+    clean, corrupted: mean logit differences; the gap is corrupted − clean. needed: heads whose output from other prompts
+    changes the difference (ablation column). ranking: every head, the largest first (see `rank`). settings: options that
+    found it.
+    """
+
+    model: ModelIdentity
+    n_layers: int
+    n_heads: int
+    task: str
+    corruption: str
+    n: int
+    clean: float
+    corrupted: float
+    accuracy: float
+    stages: tuple[Stage, ...]
+    heads: tuple[CircuitHead, ...]
+    edges: tuple[CircuitEdge, ...]
+    needed: tuple[Place, ...]
+    ranking: tuple[tuple[Place, float], ...]
+    settings: Mapping[str, Any]
+
+    @property
+    def gap(self) -> float:
+        """Change of the logit difference that a whole corrupted prompt makes."""
+        return self.corrupted - self.clean
+
+    @property
+    def carrying(self) -> tuple[Place, ...]:
+        """Heads of any stage (patching column), in order of layers."""
+        return tuple(sorted({h.head for h in self.heads}))
+
+    @property
+    def nodes(self) -> tuple[Place, ...]:
+        """Heads that patching or ablation shows, in order of layers."""
+        return tuple(sorted({*self.carrying, *self.needed}))
+
+    def in_stage(self, name: str) -> list[CircuitHead]:
+        """Heads of a stage, the largest share first."""
+        return sorted((h for h in self.heads if h.stage == name), key=lambda h: (-abs(h.share), h.head))
+
+    def roles(self) -> dict[Place, tuple[str, ...]]:
+        """Roles of each head, in order of depth; a head without its evidence has NO_ROLE."""
+        out: dict[Place, tuple[str, ...]] = {}
+        for one in self.heads:
+            out[one.head] = tuple(dict.fromkeys((*out.get(one.head, ()), one.role)))
+        return out
+
+    def ranks(self) -> Float[np.ndarray, "layers heads"]:
+        """The ranking as a map; 0 for heads that no stage shows."""
+        out = np.zeros((self.n_layers, self.n_heads))
+        for head, score in self.ranking:
+            out[head] = score
+        return out
+
+    def json(self) -> str:
+        """As text; `read_circuit` reads it."""
+        return dumps({"format": FORMAT, **asdict(self)}, indent=1)
+
+    def csv(self) -> str:
+        """One line a head and stage, for tables and serving."""
+        lines = ["layer,head,stage,role,share,low,high"]
+        lines += [
+            f"{h.head[0]},{h.head[1]},{h.stage},{h.role},{h.share:.6g},{h.low:.6g},{h.high:.6g}" for h in self.heads
+        ]
+        return "\n".join(lines) + "\n"
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON file, whole or not at all."""
+        atomic.write_bytes(Path(path), self.json().encode())
+
+
+def read_circuit(path: str | Path) -> Circuit:
+    """From circuit.json or the run folder that holds it. Raises BadInput, with the file, for what is none."""
+    file = Path(path) / "circuit.json" if Path(path).is_dir() else Path(path)
+    try:
+        held = json.loads(file.read_text())
+        form = held.pop("format")
+        fields = held | {
+            "model": ModelIdentity(**held["model"]),
+            "stages": tuple(Stage(**{**s, "receivers": _places(s["receivers"])}) for s in held["stages"]),
+            "heads": tuple(CircuitHead(**{**h, "head": _place(h["head"])}) for h in held["heads"]),
+            "edges": tuple(CircuitEdge(**{**e, "edge": _edge(e["edge"])}) for e in held["edges"]),
+            "needed": _places(held["needed"]),
+            "ranking": tuple((_place(p), float(s)) for p, s in held["ranking"]),
+        }
+        if form != FORMAT:
+            raise ValueError(f"its form is {form}, not {FORMAT}: trace it anew")
+        return Circuit(**fields)
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be read ({error.strerror}); give a run of trace-circuit") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{file}: not a circuit ({' '.join(str(error).split())})") from None
+
+
+def _place(given: Any) -> Place:
+    layer, head = given
+    return int(layer), int(head)
+
+
+def _places(given: Iterable[Any]) -> tuple[Place, ...]:
+    return tuple(_place(x) for x in given)
+
+
+def _edge(given: Any) -> Edge:
+    sender, receiver, channel, label = given
+    return Edge(_place(sender), None if receiver is None else _place(receiver), channel, label)
