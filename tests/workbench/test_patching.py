@@ -83,6 +83,28 @@ def test_mlps_and_embeddings_send_too(kind, name, models, plains):
         assert ours.abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_gives_the_receivers_the_whole_corrupted_run(kind, models, plains):
+    mask, model = PADDINGS["left"], models[kind]
+    plain, at = plains(kind, "left"), columns(6, PADDINGS["left"])
+    for channel in ("q", "k", "v"):
+        receivers = [(channel, 1, 1), (channel, 2, 0)]
+        ours = wb.patching.path_effects(model, *prompts(), receivers, 6, senders="all", attention_mask=mask)
+        names = [f"blocks.{layer}.attn.hook_{channel}" for layer in (1, 2)]
+        _, other = model.bridge.run_with_cache(prompts()[1], names_filter=names, attention_mask=mask.long())
+        hooks = {n: [plain._put(other[n], r, at)] for n, r in zip(names, receivers, strict=True)}
+        torch.testing.assert_close(ours, plain._difference(hooks, 1)[0] - plain.base, rtol=0, atol=1e-10)
+        assert ours.abs().max() > 1e-3
+    ours = wb.patching.path_effects(model, *prompts(), [("mlp", 1)], 6, senders="all", attention_mask=mask)
+    name = "blocks.1.hook_mlp_out"
+    want = plain._difference({name: [plain._put(plain.other[name], ("mlp", 1), at)]}, 1)[0] - plain.base
+    torch.testing.assert_close(ours, want, rtol=0, atol=1e-10)
+    whole = wb.patching.path_effects(model, *prompts(), "logits", senders="all", attention_mask=mask)
+    torch.testing.assert_close(
+        whole, Plain(model, *(prompts()[i] for i in (1, 1, 2)), mask).base - plain.base, rtol=0, atol=1e-10
+    )
+
+
 def test_live_and_frozen_mlps_differ_and_so_do_channels(models):
     """The definition tells these apart, so that agreement with it means something."""
     found = [

@@ -16,7 +16,8 @@ from torch import Tensor
 from workbench.patching.recording import Recording
 from workbench.patching.wiring import Wiring, check
 
-Senders = Literal["heads", "mlps", "embeddings"]
+Senders = Literal["heads", "mlps", "embeddings", "all"]
+"""`all`: the receivers get the whole corrupted run, as one sender."""
 Place = tuple[Literal["attention", "mlp", "final"], int]
 """Where a change is read: in what the norm before attention reads, in what the MLP's reads, behind the last block."""
 Read = Callable[[Place, Float[Tensor, "s b d"]], None]
@@ -45,18 +46,23 @@ class Chain:
     def shape(self) -> tuple[int, ...]:
         """Axes of the senders: (layers, heads), (layers,) or (); a head's number runs along its layer first."""
         layers = len(self.wirings)
-        return {"heads": (layers, self.clean.z[0].shape[1]), "mlps": (layers,), "embeddings": ()}[self.senders]
+        heads = self.clean.z[0].shape[1]
+        return {"heads": (layers, heads), "mlps": (layers,), "embeddings": (), "all": ()}[self.senders]
 
     def upto(self, places: Collection[Place]) -> int:
         """How many senders, from the first, are not above all these places."""
-        ends = []
+        ends: list[int] = []
         for kind, layer in places:
             attention = layer + (kind == "mlp" and not self.wirings[layer].parallel)  # attention layers below the place
             ends.append(attention * self.shape[1] if self.senders == "heads" else layer)
-        return 1 if self.senders == "embeddings" else max(ends)
+        return max(ends) if self.shape else 1
 
     def run(self, senders: range, places: Collection[Place], read: Read) -> None:
         """Carry the changes of some senders upwards and hand them over at the places, [senders, batch, d]."""
+        if self.senders == "all":
+            for place in places:
+                read(place, self._whole(place)[None])
+            return
         first, pending = self.clean.resid[0], set(places)
         change = first.new_zeros(len(senders), *first.shape)
         if self.senders == "embeddings":
@@ -78,6 +84,15 @@ class Chain:
             if self.senders == "mlps" and layer in senders:
                 change[layer - senders.start] = mlp_of(wiring, self.corrupted)[1] - self.writes[layer]
         self._give(("final", len(self.wirings)), pending, change, read)
+
+    def _whole(self, place: Place) -> Float[Tensor, "b d"]:
+        """The corrupted stream minus the clean one."""
+        kind, layer = place
+        change = self.corrupted.resid[layer] - self.clean.resid[layer]
+        if kind == "mlp" and not self.wirings[layer].parallel:
+            write = self.wirings[layer].attention_write
+            change = change + write(self.corrupted.z[layer]) - write(self.clean.z[layer])
+        return change
 
     def _give(self, place: Place, pending: set[Place], change: Tensor, read: Read) -> None:
         if place in pending:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from workbench.patching.pair import Pair
 from workbench.patching.readout import Readout
-from workbench.patching.recording import Recording, record
+from workbench.patching.recording import record
 from workbench.patching.wiring import Wiring, wirings
 
 
@@ -49,7 +49,7 @@ def direct_logits(
     readout, heads, mlps, biases = Readout(pair.model, pair.answers), [], [], []
     readout.check(run.final, run.logits)
     for wiring in wirings(pair.model):
-        parts = _head_writes(wiring, run)
+        parts = head_writes(wiring, run.z[wiring.layer])
         heads.append(parts)
         mlps.append(mlp_of(wiring, run)[1])
         biases.append(wiring.attention_write(run.z[wiring.layer]) - parts.sum(0))
@@ -63,29 +63,39 @@ def direct_logits(
     )
 
 
-class _Linear:
-    """The readout with the final norm's scale held: linear up to a constant."""
+class HeldNorm:
+    """The final norm as one run scaled it: linear in what is written to the stream, up to a constant."""
 
-    def __init__(self, model: Any, readout: Readout, resid: Float[Tensor, "b d"]) -> None:
-        self.readout, self.norm, self.scales = readout, model.bridge.ln_final, []
-        self.direction = (readout.weight[:, 0] - readout.weight[:, 1]) * readout.scale
+    def __init__(self, model: Any, resid: Float[Tensor, "b d"]) -> None:
+        self.norm, self.scales = model.bridge.ln_final, []
         with _scale(self.norm, self.scales.append):
-            readout.norm(resid)
+            self.norm(resid)
         self.zero = self._normed(torch.zeros_like(resid))
-        bias = readout.bias[:, 0] - readout.bias[:, 1] if isinstance(readout.bias, Tensor) else 0.0
-        self.constant: Float[Tensor, " b"] = (self.zero * self.direction).sum(-1) + bias * readout.scale
 
-    def __call__(self, write: Float[Tensor, "*s b d"]) -> Float[Tensor, "*s b"]:
-        return ((self._normed(write) - self.zero) * self.direction).sum(-1)
+    def __call__(self, write: Float[Tensor, "*s b d"]) -> Float[Tensor, "*s b d"]:
+        """What a write adds to what the unembedding reads."""
+        return self._normed(write) - self.zero
 
     def _normed(self, write: Tensor) -> Tensor:
         with _scale(self.norm, lambda scale: self.scales[0].expand_as(scale)):
             return self.norm(write)
 
 
-def _head_writes(wiring: Wiring, run: Recording) -> Float[Tensor, "h b d"]:
-    """What each head writes; behind a post-norm, with the scale that all heads together give it."""
-    z = run.z[wiring.layer]
+class _Linear:
+    """The readout with the final norm's scale held."""
+
+    def __init__(self, model: Any, readout: Readout, resid: Float[Tensor, "b d"]) -> None:
+        self.norm = HeldNorm(model, resid)
+        self.direction = (readout.weight[:, 0] - readout.weight[:, 1]) * readout.scale
+        bias = readout.bias[:, 0] - readout.bias[:, 1] if isinstance(readout.bias, Tensor) else 0.0
+        self.constant: Float[Tensor, " b"] = (self.norm.zero * self.direction).sum(-1) + bias * readout.scale
+
+    def __call__(self, write: Float[Tensor, "*s b d"]) -> Float[Tensor, "*s b"]:
+        return (self.norm(write) * self.direction).sum(-1)
+
+
+def head_writes(wiring: Wiring, z: Float[Tensor, "b h e"]) -> Float[Tensor, "h b d"]:
+    """What each head writes when its output is z; behind a post-norm, with the scale that all heads together give it."""
     parts = torch.einsum("bhe,hed->hbd", z, wiring.projection(z))
     if "ln1_post" not in wiring.block.submodules:
         return parts * wiring.scale
