@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import workbench as wb
-from workbench.reference_models.recipes import documents, llama, muon
+from workbench.reference_models.recipes import documents, llama, muon, training
 from workbench.reference_models.recipes.tiny_llama import Shape, TinyLlama, export
 from workbench.tasks.needle import Assembler, blocks
 
@@ -33,9 +33,9 @@ def test_the_trainers_forward_equals_transformers(tmp_path):
 
 
 def test_a_killed_training_ends_at_the_same_weights(tmp_path):
-    stages = tuple(replace(s, tokens=48 + 16 * i, rows=2, steps=6) for i, s in enumerate(llama.Recipe().stages[:2]))
-    recipe = llama.Recipe(shape=SMALL, stages=stages)
-    whole = llama.train(tmp_path / "whole", recipe, every=5)
+    stages = tuple(replace(s, tokens=48 + 16 * i, rows=2, steps=6) for i, s in enumerate(llama.LEARNING[:2]))
+    recipe = training.Recipe(SMALL, stages)
+    whole = training.train(llama.LESSON, tmp_path / "whole", recipe, every=5)
 
     class Killed(Exception):
         pass
@@ -45,8 +45,8 @@ def test_a_killed_training_ends_at_the_same_weights(tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        llama.train(tmp_path / "killed", recipe, every=5, progress=kill)
-    again = llama.train(tmp_path / "killed", recipe, every=5)
+        training.train(llama.LESSON, tmp_path / "killed", recipe, every=5, progress=kill)
+    again = training.train(llama.LESSON, tmp_path / "killed", recipe, every=5)
     assert again.total == whole.total == 12
     for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=0, rtol=0)
@@ -99,8 +99,8 @@ def test_the_shipped_model_answers_the_tasks_needles_at_2048():
 
 
 def test_the_command_trains_into_a_folder_that_loads(tmp_path, monkeypatch):
-    short = tuple(replace(s, tokens=48, rows=2, steps=4) for s in llama.Recipe().stages[:1])
-    phases = tuple(llama.Recipe(shape=SMALL, stages=short, seed=i) for i in range(2))
+    short = tuple(replace(s, tokens=48, rows=2, steps=4) for s in llama.LEARNING[:1])
+    phases = tuple(training.Recipe(SMALL, short, seed=i) for i in range(2))
     monkeypatch.setattr(llama, "PHASES", phases)
     from workbench.commands.train_reference import COMMAND, TrainReference
 

@@ -13,7 +13,7 @@ from workbench.command import Command
 from workbench.errors import BadInput, did_you_mean
 
 if TYPE_CHECKING:
-    from workbench.reference_models.recipes.llama import Training
+    from workbench.reference_models.recipes.training import Training
 
 TRAINED = ("llama",)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from workbench.reference_models.recipes.saving import save
 
 NAMES = {
     "norm1": "input_layernorm", "norm2": "post_attention_layernorm",
@@ -33,6 +34,7 @@ class Shape:
     mlp: int = 192
     theta: float = 10_000.0
     context: int = 4096
+    tied: bool = True  # the unembedding is the embedding
 
 
 class Block(nn.Module):
@@ -79,7 +81,7 @@ class Block(nn.Module):
 
 
 class TinyLlama(nn.Module):
-    """A Llama with tied embeddings; `positions` may jump ahead, so that short rows train long distances."""
+    """A Llama; `positions` may jump ahead, so that short rows train long distances."""
 
     inverse: Tensor
 
@@ -87,6 +89,7 @@ class TinyLlama(nn.Module):
         super().__init__()
         self.shape = shape
         self.embed = nn.Parameter(torch.randn(shape.vocabulary, shape.d_model) * 0.05)
+        self.unembed = self.embed if shape.tied else nn.Parameter(torch.randn(shape.vocabulary, shape.d_model) * 0.05)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.norm = nn.Parameter(torch.ones(shape.d_model))
         inverse = shape.theta ** (-torch.arange(0, shape.head_dim, 2) / shape.head_dim)
@@ -107,6 +110,7 @@ class TinyLlama(nn.Module):
     def hugging_face(self) -> dict[str, nn.Parameter]:
         """The parameters under the names of transformers' LlamaForCausalLM."""
         out = {"model.embed_tokens.weight": self.embed, "model.norm.weight": self.norm}
+        out |= {} if self.shape.tied else {"lm_head.weight": self.unembed}
         for i, block in enumerate(self.blocks):
             out |= {f"model.layers.{i}.{hf}.weight": getattr(block, ours) for ours, hf in NAMES.items()}
         return out
@@ -128,16 +132,11 @@ def config(shape: Shape) -> dict[str, object]:
         "hidden_size": shape.d_model, "intermediate_size": shape.mlp, "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads, "head_dim": shape.head_dim,
         "rms_norm_eps": 1e-6, "rope_parameters": {"rope_type": "default", "rope_theta": shape.theta},
-        "max_position_embeddings": shape.context, "tie_word_embeddings": True, "hidden_act": "silu",
+        "max_position_embeddings": shape.context, "tie_word_embeddings": shape.tied, "hidden_act": "silu",
         "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "dtype": "bfloat16",
     }  # fmt: skip
 
 
 def export(model: TinyLlama, folder: Path) -> None:
     """Write bf16 safetensors and config.json."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: p.detach().to(torch.bfloat16).contiguous() for name, p in model.hugging_face().items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config(model.shape), indent=1) + "\n")
+    save(model.hugging_face(), config(model.shape), folder)
