@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench.errors import BadInput, TooLarge
+from workbench.errors import BadInput
 from workbench.patching.columns import At
 from workbench.patching.pair import Pair
-from workbench.patching.runs import activations, difference, repeat
+from workbench.patching.runs import activations, difference, repeat, runs_at_once
 
 MEMORY = 2 << 30
 """Bytes that the streams of the patched runs at work may take."""
@@ -54,7 +54,7 @@ def activation_effects(
     for layer, name in enumerate(names):
         resid = base[streams[layer]]
         found = []
-        for some in torch.arange(heads).split(_chunk(resid, memory)):
+        for some in torch.arange(heads).split(runs_at_once(resid, memory)):
             runs = len(some)
             patched = difference(
                 model, repeat(resid, runs), layer, repeat(mask, runs), pair.ends.repeat(runs),
@@ -77,11 +77,3 @@ def _put(other: Tensor, where: Bool[Tensor, "b n"], heads: Tensor | None) -> Any
         return torch.where(mask.flatten(0, 1)[..., None], repeat(other, len(heads)), x)
 
     return hook
-
-
-def _chunk(resid: Float[Tensor, "b n d"], memory: int) -> int:
-    """Patched runs at a time. Raises TooLarge where not even one fits."""
-    each = 16 * resid.numel() * resid.element_size()
-    if each > memory:
-        raise TooLarge(f"one patched run takes {each / 2**20:.1f} MiB: raise memory= or give fewer rows")
-    return memory // each
