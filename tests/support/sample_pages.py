@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from sample_circuits import two_circuits
 
 from workbench.views import (
     AttentionPatterns,
+    CircuitGraph,
     Command,
     Curves,
     Download,
@@ -68,6 +70,10 @@ def full_page(layers=4, heads=16, count=12, words=600):
         Section("Sample", [
             TokenView.from_dense(tokens, names[:3], ["x", "y"], weights, spans={"needle": (40, 50)}, title="Tokens"),
             AttentionPatterns(HOSTILE, few, names[:3], "Maps", "n = 1"),
+        ]),
+        Section("Circuits", [
+            CircuitGraph(two_circuits()[:1], title="A circuit", caption="n = 32"),
+            CircuitGraph(two_circuits(), title="Reuse", caption="n = 32"),
         ]),
         Section("Again", [Command("workbench scan-heads " * 12), Downloads((Download("scores.json", '{"a": "é"}'),))]),
     ])  # fmt: skip

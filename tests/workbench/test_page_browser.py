@@ -7,9 +7,10 @@ import shutil
 
 import numpy as np
 import pytest
+from sample_circuits import two_circuits
 from sample_pages import HOSTILE, full_page, head_map
 
-from workbench.views import Curves, Page, Section, Series, Table, TokenView
+from workbench.views import CircuitGraph, Curves, Page, Section, Series, Table, TokenView
 from workbench.views.colours import cividis, hexed
 from workbench.views.notebook import attention_circuitsvis, mini_html
 from workbench.views.text import visible
@@ -246,6 +247,83 @@ def test_curves_read_back(show):
     page = show(Page("t", "s", [Section("C", [Curves([Series("a", [1, 2, 4], y, low, high)], "K", "r", "f")])]).html())
     drawn = page.evaluate("document.querySelector('.plot').data.map((t) => t.y)")
     assert drawn == [low, high, y]
+
+
+CLASSES = """(kind) => [...document.querySelectorAll(".graph " + kind)].map((e) => [
+  e.dataset.head ?? e.dataset.n ?? e.dataset.s + ">" + e.dataset.r,
+  e.classList.contains("dim"), e.classList.contains("below")])"""
+
+
+def paths_through(circuit, head):
+    """Heads and edges that lie on a path through a head, by plain search."""
+    edges = {(e.edge.sender, e.edge.receiver) for e in circuit.edges}
+    heads, lit = {head}, set()
+    for one, other in ((0, 1), (1, 0)):
+        reached = {head}
+        for _ in range(circuit.n_layers + 1):
+            found = {e for e in edges if e[one] in reached}
+            lit |= found
+            reached |= {e[other] for e in found}
+        heads |= reached
+    return heads, lit
+
+
+def test_a_click_on_a_head_of_a_circuit_lights_the_paths_through_it(show):
+    one = two_circuits()[0]
+    page = show(Page("t", "s", [Section("C", [CircuitGraph([one])])]).html())
+    name = {f"{h[0]}.{h[1]}": h for h in one.nodes} | {"logits": None}
+    ends = [name.get(x[0]) for x in page.evaluate(CLASSES, ".node")]
+    for head in ((8, 6), (5, 5), (10, 7)):
+        page.locator(f".node[data-head='{head[0]}.{head[1]}']").click()
+        heads, edges = paths_through(one, head)
+        assert {name[n] for n, dim, _ in page.evaluate(CLASSES, ".node") if not dim} == heads
+        lit = [e for e, dim, _ in page.evaluate(CLASSES, ".edge") if not dim]
+        as_heads = {tuple(None if x == "logits" else ends[int(x)] for x in e.split(">")) for e in lit}
+        assert as_heads == edges and len(lit) < len(one.edges)
+        assert page.inner_text(".readout").startswith(f"L{head[0]}H{head[1]} at ")
+    assert page.evaluate("location.hash") == "#head=10.7"
+    page.locator(".node[data-head='10.7']").click()
+    assert not any(dim for _, dim, _ in page.evaluate(CLASSES, ".node"))
+    page.locator(".node[data-head='7.3']").hover()
+    assert "inhibition (attends END 0.80)" in page.inner_text(".readout")
+    page.locator(".edge .hit").first.hover(force=True)
+    assert " of the gap" in page.inner_text(".readout") and " to " in page.inner_text(".readout")
+    assert page.faults == []
+
+
+def test_a_circuit_is_thinned_and_walked_by_keys(show):
+    one = two_circuits()[0]
+    page = show(Page("t", "s", [Section("C", [CircuitGraph([one])])]).html())
+    page.evaluate(
+        """() => { const s = document.querySelector("input"); s.value = .3; s.dispatchEvent(new Event("input")); }"""
+    )
+    assert page.inner_text("output") == "0.300"
+    gone = {n for n, _, below in page.evaluate(CLASSES, ".node") if below}
+    largest = {h: max((abs(x.share) for x in one.heads if x.head == h), default=0) for h in one.nodes}
+    assert gone == {f"{h[0]}.{h[1]}" for h, share in largest.items() if share < 0.3}
+    assert sum(below for _, _, below in page.evaluate(CLASSES, ".edge")) == sum(abs(e.share) < 0.3 for e in one.edges)
+    page.evaluate(
+        """() => { const s = document.querySelector("input"); s.value = 0; s.dispatchEvent(new Event("input")); }"""
+    )
+    page.focus(".graph")
+    seen = []
+    for key in ("ArrowUp", "ArrowDown", "ArrowDown", "ArrowDown", "ArrowLeft", "ArrowRight"):
+        page.keyboard.press(key)
+        seen.append(page.inner_text(".readout").split()[0].rstrip(":"))
+    layers = [int(name[1:].split("H")[0]) for name in seen[1:4]]
+    assert seen[0] == "logits" and layers == sorted(layers, reverse=True) and len(set(seen)) >= 5, seen
+    page.keyboard.press("Escape")
+    assert not any(dim for _, dim, _ in page.evaluate(CLASSES, ".node"))
+
+
+def test_a_circuit_scrolls_in_its_own_box_and_follows_the_page(show):
+    page = show(full_page().html(), 390)
+    box = page.evaluate(
+        "(() => { const b = document.querySelector('.graph'); return [b.scrollWidth > b.clientWidth, b.scrollLeft > 0]; })()"
+    )
+    assert box == [True, True], "the logits, on the right, are in view"
+    page.evaluate("document.dispatchEvent(new CustomEvent('workbench-head', { detail: { layer: 9, head: 9 } }))")
+    assert page.locator(".graph .picked").count() == 2
 
 
 def test_downloads_hand_out_the_text(show):

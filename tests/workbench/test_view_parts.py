@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from workbench.errors import TooLarge
-from workbench.views.colours import OKABE_ITO, cividis, ink_on
+from workbench.views.colours import NO_SCORE, OKABE_ITO, cividis, ink_on, rgb
 from workbench.views.notebook import attention_circuitsvis, mini_html
 from workbench.views.png import png_uri
 from workbench.views.text import esc, interval, number, packed_json, script_json, visible
@@ -28,8 +28,8 @@ def test_numbers_for_readers():
 
 
 def test_text_on_colours_has_contrast():
-    for share in np.linspace(0, 1, 101):
-        colour = cividis(float(share))
+    flat = [rgb(colour) for colour in (*OKABE_ITO, NO_SCORE, "#ffffff")]
+    for colour in [*flat, *(cividis(float(share)) for share in np.linspace(0, 1, 101))]:
         assert _contrast(colour, (0, 0, 0) if ink_on(colour) == "#000000" else (255, 255, 255)) >= 4.5
     assert len(set(OKABE_ITO)) == 6
 

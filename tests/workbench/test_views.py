@@ -11,9 +11,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from sample_circuits import circuit_of
 
 from workbench.errors import BadInput, TooLarge
 from workbench.views import (
+    CircuitGraph,
     Command,
     Curves,
     Download,
@@ -93,6 +95,9 @@ def every_block(word: str):
         AttentionPatterns([word], np.ones((1, 1, 1)), [word], word, word),
         Command(word, word),
         Downloads((Download("a.json", word),), word),
+        CircuitGraph(
+            [circuit_of({(1, "resid", word): {word: [(1, 0)]}}, word, (2, 1), [(0, 0)])], [word], word, word, word
+        ),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from workbench.views.attention_patterns import AttentionPatterns
 from workbench.views.block import Block
+from workbench.views.circuit_graph import CircuitGraph
 from workbench.views.command import Command
 from workbench.views.curves import Curves, Series
 from workbench.views.downloads import Download, Downloads
@@ -18,6 +19,7 @@ from workbench.views.token_view import TokenView
 __all__ = [
     "AttentionPatterns",
     "Block",
+    "CircuitGraph",
     "Command",
     "Curves",
     "Download",

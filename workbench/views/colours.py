@@ -24,17 +24,18 @@ OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 NO_SCORE = "#b9b9b9"
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Red, green, blue of `#rrggbb`."""
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
 def cividis(fraction: float) -> tuple[int, int, int]:
     """Red, green, blue (0 to 255) of the map at `fraction`, cut to [0, 1]; NaN gives the grey of unscored cells."""
     if math.isnan(fraction):
-        return _rgb(NO_SCORE)
+        return rgb(NO_SCORE)
     place = min(max(fraction, 0.0), 1.0) * (len(CIVIDIS) - 1)
     left = min(int(place), len(CIVIDIS) - 2)
-    a, b, share = _rgb(CIVIDIS[left]), _rgb(CIVIDIS[left + 1]), place - left
+    a, b, share = rgb(CIVIDIS[left]), rgb(CIVIDIS[left + 1]), place - left
     red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
     return red, green, blue
 

@@ -7,15 +7,20 @@ import hashlib
 import json
 import uuid
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from workbench.errors import BadInput
 from workbench.views.attention_patterns import props
+from workbench.views.graph_drawing import Drawing
 from workbench.views.head_grid import HeadGrid
 from workbench.views.libraries import CIRCUITSVIS, library
 from workbench.views.text import NOT_SCORED, esc, interval, number, script_json
+
+if TYPE_CHECKING:
+    from workbench.views.circuit_graph import CircuitGraph
 
 TITLED = 256
 """Up to this many heads each cell is drawn; above, the map is one bitmap."""
@@ -80,6 +85,17 @@ def mini_html(
     return f'<div id="{name}"><style>{style}</style>{body}</div>'
 
 
+def graph_html(graph: CircuitGraph) -> str:
+    """A circuit graph as a picture with its legend; evidence that needs a pointer is left to the page."""
+    drawing = Drawing(graph.graph)
+    note = " ".join(filter(None, (graph.caption, graph.graph.left_out and f"Not drawn: {graph.graph.left_out}.")))
+    return (
+        f'<div style="font:13px system-ui,sans-serif"><p style="font-weight:600">{esc(graph.title)}</p>'
+        f'<div style="overflow-x:auto">{_picture(drawing.svg(graph.sentence()), graph.sentence(), drawing.size[0])}</div>'
+        f"{graph.legend()}<small>{esc(note)}</small></div>"
+    )
+
+
 def attention_circuitsvis(
     tokens: Sequence[str],
     attention: Float[np.ndarray, "heads queries keys"],
@@ -105,11 +121,12 @@ def attention_circuitsvis(
     )
 
 
-def _picture(svg: str, label: str) -> str:
+def _picture(svg: str, label: str, width: int = 460) -> str:
     """An `<svg>` as an `<img>`: hosts that do not trust a saved notebook strip the one and keep the other."""
     start, inside = svg.split(">", 1)
     whole = f'{start} xmlns="http://www.w3.org/2000/svg">{_INK}{inside}'
-    return f'<img width="460" alt="{esc(label)}" src="data:image/svg+xml;base64,{base64.b64encode(whole.encode()).decode()}">'
+    body = base64.b64encode(whole.encode()).decode()
+    return f'<img width="{width}" alt="{esc(label)}" src="data:image/svg+xml;base64,{body}">'
 
 
 def _score(i: int, j: int, scores: np.ndarray, low: np.ndarray | None, high: np.ndarray | None) -> str:
