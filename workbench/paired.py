@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 FLIPS = 9999
+EXACT = 16
+"""Samples up to which all tosses are looked at."""
 CHUNK = 1 << 24
 """Products of signs and changes held at once."""
 
@@ -26,6 +28,22 @@ def sign_flip_p(changes: Float[np.ndarray, "arms n"], seed: int, flips: int = FL
         signs = rng.integers(0, 2, (n, min(step, flips - start))) * 2.0 - 1.0
         extreme += (np.abs(changes @ signs) >= least[:, None]).sum(1)
     return (1 + extreme) / (1 + flips)
+
+
+def rises_p(changes: Float[np.ndarray, " n"], seed: int = 0) -> float:
+    """One-sided permutation p of a mean change above zero: under the null each sample's sign is a coin toss.
+
+    All tosses up to EXACT samples, so never below 2^-n; beyond, FLIPS random ones. Without any change, or samples: 1.
+    """
+    n = len(changes)
+    least = changes.sum() - 1e-9 * np.abs(changes).sum()
+    if n <= EXACT:
+        sums = np.zeros(1)
+        for x in changes:
+            sums = np.concatenate([sums + x, sums - x])
+        return float((sums >= least).mean())
+    signs = np.random.default_rng(seed).integers(0, 2, (FLIPS, n)) * 2.0 - 1.0
+    return float((1 + (signs @ changes >= least).sum()) / (1 + FLIPS))
 
 
 def discordant(before: Bool[np.ndarray, " n"], after: Bool[np.ndarray, "arms n"]) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from workbench.paired import discordant, flips_for, least_discordant, mcnemar_p, sign_flip_p
+from workbench.paired import discordant, flips_for, least_discordant, mcnemar_p, rises_p, sign_flip_p
 
 
 def test_sign_flips_agree_with_all_of_them():
@@ -16,6 +16,22 @@ def test_sign_flips_agree_with_all_of_them():
     signs = np.array(list(itertools.product((-1, 1), repeat=10))).T
     exact = (np.abs(changes @ signs) >= np.abs(changes.sum(1))[:, None] - 1e-12).mean(1)
     assert np.allclose(sign_flip_p(changes, 0, 40_000), exact, atol=0.012)  # 4 standard errors of 40,000 tosses
+
+
+@pytest.mark.parametrize("n", [3, 9, 40])
+def test_a_rise_is_tested_on_one_side(n):
+    changes = np.random.default_rng().normal(0.3, 1, n)
+    wanted = stats.permutation_test(
+        (changes,),
+        np.mean,
+        permutation_type="samples",
+        alternative="greater",
+        n_resamples=9999,
+        rng=np.random.default_rng(0),
+    ).pvalue
+    assert rises_p(changes) == pytest.approx(wanted, abs=1e-12 if n < 12 else 0.03)
+    assert rises_p(np.abs(changes)) == pytest.approx(max(0.5**n, 1e-4)) and rises_p(-np.abs(changes)) == 1
+    assert rises_p(np.zeros(n)) == rises_p(np.zeros(0)) == 1
 
 
 def test_an_arm_without_change_has_p_one_and_one_that_always_gains_the_least():

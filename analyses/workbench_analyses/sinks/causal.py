@@ -6,8 +6,8 @@ the same key. Every edited variant is a row of one batch that resumes at the lay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench import bootstrap, interventions
+from workbench import interventions
 from workbench.heads import Head
 from workbench.models import Model
 from workbench.progress import Report
 from workbench.runs import Remember
 from workbench_analyses.attention_sinks import ScanSinks
+from workbench_analyses.sinks.deciding import MATTERS, Difference, differences, interval
 from workbench_analyses.sinks.found import Found, Parked
 from workbench_analyses.sinks.renumbered import windowed_outputs
 
@@ -33,8 +34,8 @@ RENUMBERED = tuple(f"window, {s} first, renumbered" for s in SINKS if s)
 EVERY = (*OPS, *RENUMBERED)
 LOGITS = 1 << 27
 """Numbers of logits in one forward, at most."""
-MATTERS = {"loss": 0.05, "kl": 0.01}
-"""Nats from which a change counts."""
+DECIDING = OPS[:2]
+"""What the verdict goes by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,8 @@ class Check:
     """Changes by text: of the head itself, and the mean over its controls (NaN where the layer has none).
 
     loss: next-token loss in nats, edited minus plain. kl: KL(plain ‖ edited) in nats, mean over rows. NaN in texts
-    without a sink of this head, and for windows that cannot be renumbered. controls: heads.
+    without a sink of this head, and for windows that cannot be renumbered. controls: heads. beyond: by operation and
+    measure, what the head loses more than its controls.
     """
 
     parked: Parked
@@ -52,32 +54,33 @@ class Check:
     control_loss: Float[np.ndarray, "texts ops"]
     control_kl: Float[np.ndarray, "texts ops"]
     says: float
+    beyond: Mapping[tuple[str, str], Difference] = field(default_factory=dict)
 
     def change(self, op: str, what: str) -> tuple[float, float, float]:
         """Mean over texts and its 95 % bootstrap interval; what: loss, kl, control_loss or control_kl."""
-        each = getattr(self, what)[:, EVERY.index(op)]
-        each = each[~np.isnan(each)]
-        if not len(each):
-            return float("nan"), float("nan"), float("nan")
-        low, high = bootstrap.percentile_interval(each[:, None], None, 0.95, 1000, 0)
-        return float(each.mean()), float(low[0]), float(high[0])
+        return interval(getattr(self, what)[:, EVERY.index(op)])
 
-    def matters(self, op: str, what: str) -> bool:
-        """Whether a change is at least MATTERS, beyond doubt above zero, and larger than that of the controls."""
-        mean, low, _ = self.change(op, what)
-        control = self.change(op, f"control_{what}")[0]
-        return mean >= MATTERS[what] and low > 0 and not mean <= control
+    def needs(self, op: str, what: str) -> bool | None:
+        """Whether the head loses by an edit more than its controls; None: these texts do not tell."""
+        if self.beyond[op, what].matters(what):
+            return True
+        return False if self.change(op, what)[2] < MATTERS[what] else None
 
-    def needed(self, what: str) -> bool:
-        """Whether zeroing the value or blocking the key matters."""
-        return self.matters("value zeroed", what) or self.matters("key blocked", what)
+    def needed(self, what: str) -> bool | None:
+        """Whether the head needs its sink: zeroing the value or blocking the key matters; None: not told."""
+        value, key = (self.needs(op, what) for op in DECIDING)
+        return True if value or key else None if value is None or key is None else False
 
     def verdict(self, what: str) -> str:
         """In words, from (a) and (b)."""
-        value, key = self.matters("value zeroed", what), self.matters("key blocked", what)
+        if np.isnan(self.loss[:, : len(DECIDING)]).all():
+            return "not checked: no sink within check_tokens"
+        value, key = (self.needs(op, what) for op in DECIDING)
         if key:
             return "needed: its value is read" if value else "needed as a place to park"
-        return "its value is read, its key is not needed" if value else "parked, not needed"
+        if value:
+            return f"its value is read, its key is not {'needed' if key is False else 'shown to be needed'}"
+        return "parked, not needed" if self.needed(what) is False else "parked, need neither shown nor excluded"
 
 
 def check_heads(
@@ -94,7 +97,18 @@ def check_heads(
         arrays, _ = remember(name, lambda t=text: (_one_text(config, model, found, heads, pairs, t), {}))
         loss[text], kl[text] = arrays["loss"], arrays["kl"]
         report(text + 1, n)
-    return tuple(_check(found, p, controls[i], pairs, i, loss, kl) for i, p in enumerate(heads))
+    return with_differences([_check(found, p, controls[i], pairs, i, loss, kl) for i, p in enumerate(heads)])
+
+
+def with_differences(checks: Sequence[Check]) -> tuple[Check, ...]:
+    """The same checks, with what each head loses more than its controls; the heads correct one another."""
+    out: list[dict[tuple[str, str], Difference]] = [{} for _ in checks]
+    for at, op in enumerate(EVERY):
+        for what in MATTERS:
+            own, controls = ([getattr(c, f"{kind}{what}")[:, at] for c in checks] for kind in ("", "control_"))
+            for beyond, difference in zip(out, differences(own, controls), strict=True):
+                beyond[op, what] = difference
+    return tuple(replace(c, beyond=beyond) for c, beyond in zip(checks, out, strict=True))
 
 
 def _check(

@@ -8,7 +8,8 @@ from workbench.views import Block, Prose, Table
 from workbench.views.table import Cell
 from workbench.views.text import visible
 from workbench_analyses.sinks.against import Against
-from workbench_analyses.sinks.causal import EVERY, MATTERS, OPS, Check
+from workbench_analyses.sinks.causal import DECIDING, EVERY, OPS, Check
+from workbench_analyses.sinks.deciding import LEVEL, MATTERS
 
 if TYPE_CHECKING:
     from workbench_analyses.sinks.result import SinkScan
@@ -25,8 +26,10 @@ def check_blocks(scan: SinkScan) -> list[Block]:
     who = "No head parks: these come nearest. " if scan.near else ""
     what = "KL" if scan.measure == "kl" else "change of loss"
     lead = (
-        f"{who}A change counts from {MATTERS[scan.measure]:g} nats of {what} on, if its interval is above zero and the "
-        "controls' mean is smaller."
+        f"{who}An edit matters if it costs {MATTERS[scan.measure]:g} nats of {what} more than in the controls, the 95 % "
+        f"bootstrap interval of that difference, paired by text, lies above zero, and q ≤ {LEVEL:g}: one-sided sign "
+        f"flips, Benjamini–Hochberg over the {len(scan.checks)} heads. Not needed: even the upper bound of the head's own "
+        f"change is below {MATTERS[scan.measure]:g} nats."
     )
     return [Prose((lead,)), _verdicts(scan), _table(scan)]
 
@@ -38,11 +41,16 @@ def _verdicts(scan: SinkScan) -> Table:
         head = check.parked.head
         told = recall.get(head)
         blocked = None if told is None else float(told[OPS.index("key blocked")])
+        beyond = [check.beyond[op, scan.measure] for op in DECIDING]
         rows.append(
-            [str(head), visible(scan.words[check.parked.token]), scan.told(check), check.parked.received,
-             check.says, blocked, " ".join(map(str, check.controls)) or "none in this layer"]
+            [str(head), visible(scan.words[check.parked.token]), scan.told(check), check.parked.received, check.says,
+             *(x for d in beyond for x in (d[:3], f"{d.q:.2g}")), max(d.n for d in beyond), blocked,
+             " ".join(map(str, check.controls)) or "none in this layer"]
         )  # fmt: skip
-    columns = ("head", "sink", "verdict", "receives", "α·‖v‖ ÷ ‖z‖", "recall, key blocked", "controls")
+    columns = (
+        "head", "sink", "verdict", "receives", "α·‖v‖ ÷ ‖z‖", "value zeroed − controls", "q", "key blocked − controls",
+        "q", "texts", "recall, key blocked", "controls",
+    )  # fmt: skip
     base = f" Recall of needles, unedited: {scan.against.base:.2f}." if isinstance(scan.against, Against) else ""
     return Table(columns, rows, f"What the sink is for.{base}", heads="head", digits=2)
 
@@ -64,7 +72,7 @@ def _table(scan: SinkScan) -> Table:
 
 
 def _needed_first(scan: SinkScan) -> list[Check]:
-    return sorted(scan.checks, key=lambda check: not check.needed(scan.measure))
+    return sorted(scan.checks, key=lambda check: check.needed(scan.measure) is not True)
 
 
 def retrieval_blocks(scan: SinkScan) -> list[Block]:

@@ -45,7 +45,8 @@ METHOD = (
     "The check edits one head at a time. Value zeroed: the sink's weight is dropped, the row keeps the rest. Key "
     "blocked: the row is normalised over the other keys. Window: only the first keys and the recent ones are seen, at "
     "their positions or renumbered as in StreamingLLM (arXiv 2309.17453). A sink that is only a place to park costs in "
-    "the second, not in the first. Controls are heads of the same layer that do not park, edited at the same key.",
+    "the second, not in the first. Controls are heads of the same layer that do not park, edited at the same key; a head "
+    "of a layer without them is compared with no change.",
 )
 
 

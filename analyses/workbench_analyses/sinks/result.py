@@ -15,6 +15,7 @@ from workbench.heads import Head, HeadScores
 from workbench_analyses.attention_sinks import ASIDE, COMMAND, ScanSinks
 from workbench_analyses.sinks.against import Against
 from workbench_analyses.sinks.causal import EVERY, Check
+from workbench_analyses.sinks.deciding import MATTERS
 from workbench_analyses.sinks.found import Found, Parked
 
 if TYPE_CHECKING:
@@ -99,11 +100,13 @@ class SinkScan:
     def _checked(self) -> str:
         if not self.checks:
             return "not validated" if self.config.proof == "none" else "no head has a sink to check"
-        needed = sum(check.needed(self.measure) for check in self.checks)
+        told = [check.needed(self.measure) for check in self.checks]
+        needed, parks, unknown = told.count(True), told.count(False), told.count(None)
+        rest = f", {unknown}: neither shown nor excluded" if unknown else ""
         if self.near:
-            return f"of the {len(self.checks)} nearest heads {needed or 'none'} need their sink"
-        which = "" if len(self.checks) == len(self.parked) else f"of the {len(self.checks)} strongest "
-        return f"by the causal check {which}{needed} need their sink, {len(self.checks) - needed} only park"
+            return f"of the {len(told)} nearest heads {needed or 'none'} need their sink{rest}"
+        which = "" if len(told) == len(self.parked) else f"of the {len(told)} strongest "
+        return f"by the causal check {which}{needed} need their sink, {parks} only park{rest}"
 
     def told(self, check: Check) -> str:
         """The verdict on a head; of one that does not park it is not said that it does."""
@@ -155,6 +158,8 @@ class SinkScan:
                 for what in ("loss", "kl", "control_loss", "control_kl"):
                     names = (what, f"{what}_low", f"{what}_high")
                     row |= dict(zip(names, check.change(op, what), strict=True))
+                for what in MATTERS:
+                    row |= {f"beyond_{what}_{k}": v for k, v in check.beyond[op, what]._asdict().items()}
                 rows.append(row | {"controls": len(check.controls), "verdict": self.told(check)})
         return pd.DataFrame(rows)
 

@@ -96,6 +96,7 @@ def _check(scan: SinkScan, i: int) -> dict[str, Any]:
         "layer": head.layer, "head": head.head, "token": scan.words[check.parked.token], "parks": not scan.near,
         "verdict": scan.told(check), "says": check.says, "controls": [list(h) for h in check.controls],
         "changes": changes,
+        "more_than_controls": {op: check.beyond[op, scan.measure]._asdict() for op in EVERY},
     }  # fmt: skip
 
 
