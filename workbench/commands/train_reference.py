@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from workbench.errors import BadInput, did_you_mean
 if TYPE_CHECKING:
     from workbench.reference_models.recipes.training import Training
 
-TRAINED = ("llama",)
+TRAINED = ("llama", "gpt2")
+"""Models whose recipe is the module of their name."""
 
 
 @chz.chz
@@ -29,7 +31,8 @@ class TrainReference:
     @chz.validate
     def _known(self) -> None:
         if self.model not in TRAINED:
-            raise BadInput(f"model={self.model}: no recipe.{did_you_mean(self.model, TRAINED)} Recipes: {TRAINED[0]}")
+            known = ", ".join(TRAINED)
+            raise BadInput(f"model={self.model}: no recipe.{did_you_mean(self.model, TRAINED)} Recipes: {known}")
 
 
 @dataclass(frozen=True)
@@ -53,20 +56,20 @@ class Trained:
 def run(config: TrainReference) -> Trained:
     """Train all phases; finished ones are kept, a stopped one goes on from its last checkpoint."""
     from workbench.progress import progress
-    from workbench.reference_models.recipes.llama import PHASES, train_all
 
+    recipe = importlib.import_module(f"workbench.reference_models.recipes.{config.model.replace('-', '_')}")
     folder, started = Path(config.out), time.perf_counter()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"out={config.out}: cannot be written ({error.strerror})") from None
     with progress() as stages:
-        reports = [stages.stage(f"phase {i}") for i in range(1, len(PHASES) + 1)]
+        reports = [stages.stage(f"phase {i}") for i in range(1, len(recipe.PHASES) + 1)]
 
         def tell(phase: int, training: Training) -> None:
             reports[phase](training.total, training.most_steps)
 
-        last = train_all(folder, tell, config.seed)
+        last = recipe.train_all(folder, tell, config.seed)
     return Trained(last, time.perf_counter() - started)
 
 

@@ -1,8 +1,9 @@
-"""The word-level tokenizer of the reference models, as an ordinary Hugging Face tokenizer folder."""
+"""The word-level tokenizers of the reference models, as an ordinary Hugging Face tokenizer folder."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,10 +44,31 @@ def build_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def write_tokenizer(folder: Path, context: int = 4096) -> None:
-    """Write tokenizer.json and tokenizer_config.json, which AutoTokenizer loads offline, into a folder."""
+def build_cased_tokenizer(vocabulary: Sequence[str]) -> Tokenizer:
+    """One token a word or a mark, capitals matter; one `<bos>` is put in front, other words are `<unk>`.
+
+    vocabulary: begins with the four special tokens.
+    """
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
+
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token=UNK))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("isolated")]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, vocabulary.index(BOS))]
+    )
+    tokenizer.add_special_tokens([AddedToken(word, special=True) for word in (PAD, BOS, EOS, UNK)])
+    return tokenizer
+
+
+def write_tokenizer(folder: Path, tokenizer: Tokenizer | None = None, context: int = 4096) -> None:
+    """Write tokenizer.json and tokenizer_config.json, which AutoTokenizer loads offline, into a folder.
+
+    tokenizer: the grammar's where none is given.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    build_tokenizer().save(str(folder / "tokenizer.json"))
+    (tokenizer or build_tokenizer()).save(str(folder / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast", "pad_token": PAD, "bos_token": BOS, "eos_token": EOS,
         "unk_token": UNK, "model_max_length": context, "padding_side": "left",

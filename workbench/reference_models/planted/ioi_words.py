@@ -49,18 +49,14 @@ def vocabulary() -> tuple[str, ...]:
 
 def tokenizer() -> Any:
     """One token a word or a mark, capitals matter; one `<bos>` is put in front, other words are `<unk>`."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
+    from workbench.reference_models.tokenizer import build_cased_tokenizer
+
     pad, bos, eos, unk = SPECIAL
-    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary())}, unk_token=unk))
-    inner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("isolated")]
-    )
-    front = [(bos, SPECIAL.index(bos))]
-    inner.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=front)
     return PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token=pad, bos_token=bos, eos_token=eos, unk_token=unk, model_max_length=CONTEXT,
-        padding_side="left", clean_up_tokenization_spaces=False, model_input_names=["input_ids", "attention_mask"],
+        tokenizer_object=build_cased_tokenizer(vocabulary()), pad_token=pad, bos_token=bos, eos_token=eos,
+        unk_token=unk, model_max_length=CONTEXT, padding_side="left", clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],
         name_or_path="planted", add_bos_token=True,  # the bridge asks for both, lest it loads the tokenizer anew
     )  # fmt: skip
