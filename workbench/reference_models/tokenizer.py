@@ -62,7 +62,7 @@ def build_cased_tokenizer(vocabulary: Sequence[str]) -> Tokenizer:
     return tokenizer
 
 
-def write_tokenizer(folder: Path, tokenizer: Tokenizer | None = None, context: int = 4096) -> None:
+def write_tokenizer(folder: Path, context: int = 4096, tokenizer: Tokenizer | None = None) -> None:
     """Write tokenizer.json and tokenizer_config.json, which AutoTokenizer loads offline, into a folder.
 
     tokenizer: the grammar's where none is given.

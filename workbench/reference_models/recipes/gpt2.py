@@ -48,5 +48,5 @@ LESSON = Lesson(
 def train_all(folder: Path, progress: Callable[[int, Training], None] | None = None, seed: int = 0) -> Path:
     """All phases below `folder`; gives the folder of the last one, the model. See `train_phases`."""
     last = train_phases(LESSON, PHASES, folder, progress, seed)
-    write_tokenizer(last, build_cased_tokenizer(VOCABULARY), SHAPE.context)
+    write_tokenizer(last, SHAPE.context, build_cased_tokenizer(VOCABULARY))
     return last
