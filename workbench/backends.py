@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from workbench_kernels import AttentionSpec, HeadEdits, Reductions, Statistics
 from workbench_kernels import attend as attend_by
+from workbench_kernels.chunked import norms
 from workbench_kernels.statistics import statistics as chunked_statistics
 from workbench_kernels.triton_support import why_not
 
@@ -42,6 +43,8 @@ def pick(name: str, q: Tensor, spec: AttentionSpec, edits: list[HeadEdits], want
 
     grad: whether a backward pass may follow.
     """
+    if want is not None and want.grad and torch.is_grad_enabled() and name in ("reference", "hooks"):
+        raise Unsupported(f"backend={name} gives statistics without gradients: use auto or chunked")
     if name not in ("auto", "triton"):
         if name == "reference" and q.device.type != "cpu":
             raise Unsupported("backend=reference is for the processor: move the model there, or use hooks")
@@ -67,13 +70,13 @@ def statistics(
     name: str, q: Tensor, k: Tensor, z: Tensor, spec: AttentionSpec, edits: list[HeadEdits], want: Reductions
 ) -> Statistics:
     """A further request on a call whose output z is there."""
-    with torch.no_grad():
-        picked = pick(name, q, spec, edits, want, False)
-        if picked == "chunked":
-            found = chunked_statistics(q, k, spec, edits, want)
-        else:
+    picked = pick(name, q, spec, edits, want, False)
+    if picked == "chunked":
+        found = chunked_statistics(q, k, spec, edits, want)
+    else:
+        with torch.no_grad():
             found = attend_by(q, k, k, spec, edits, want, picked)[1]
-        found.norms = z.detach().float().norm(dim=-1) if want.norms else None
+    found.norms = norms(z, want.grad and torch.is_grad_enabled()) if want.norms else None
     return found
 
 

@@ -16,6 +16,7 @@ from workbench_kernels import HeadEdits, Reductions, Statistics
 
 from workbench import dense
 from workbench.dense_statistics import Whole
+from workbench.errors import Unsupported
 from workbench.looking import from_pattern
 from workbench.masks import CompactMask
 from workbench.plan import Plan
@@ -80,6 +81,11 @@ class _Layer:
 
     def _answer(self, z: Tensor) -> None:
         plan, layer = self.plan, self.layer
+        if any(observer.grad for observer in plan.observers):
+            raise Unsupported(
+                f"layer {layer}: whole patterns are looked at without gradients: take the hook off its pattern, or leave "
+                "grad=True or backend='hooks'"
+            )
         want = plan.reductions(layer, self.mask) if plan.reductions else None
         if want is not None:
             plan.found.setdefault(layer, []).append(self._statistics(want, z))

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from workbench_kernels import Reductions, Statistics
 
-from workbench.errors import BadInput, TooLarge
-from workbench.masks import CompactMask
-from workbench.probes.probe import Found, Probe
-
-MEMORY = 4 << 30
-"""Bytes that the statistics of one call may take, all layers together."""
+from workbench.collector import MEMORY, Collector
+from workbench.errors import BadInput
+from workbench.probes.probe import Probe
 
 
 class Observation(Mapping[str, Any]):
@@ -27,11 +22,8 @@ class Observation(Mapping[str, Any]):
     meaning, and otherwise asks for `calls`.
     """
 
-    def __init__(self, model: Any, probes: Sequence[Probe]) -> None:
-        self.probes = {p.name: p for p in probes}
-        if len(self.probes) < len(probes):
-            raise BadInput("two probes of one name: tell them apart with name=")
-        self.model, self.calls = model, []  # type: ignore[var-annotated]
+    def __init__(self, probes: Mapping[str, Probe], calls: list[dict[str, Any]]) -> None:
+        self.probes, self.calls = probes, calls
 
     def __getitem__(self, name: str) -> Any:
         probe, calls = self.probes[name], [c[name] for c in self.calls]
@@ -55,134 +47,24 @@ class Observation(Mapping[str, Any]):
         return f"Observation({', '.join(self.probes)}: {len(self.calls)} calls)"
 
 
-class Collector:
-    """Asks what the probes need of one forward at a time, and keeps what they read."""
-
-    def __init__(self, model: Any, probes: Sequence[Probe], memory: int = MEMORY) -> None:
-        self.result, self.model, self.memory = Observation(model, probes), model, memory
-        self.found: dict[str, dict[int, Found]] = {}
-
-    def begin(self) -> None:
-        """A new forward."""
-        self.found = {name: {} for name in self.result.probes}
-
-    def requests(self, mask: CompactMask) -> list[tuple[Reductions, list[Probe]]]:
-        """Requests of one attention call, as few as can be: one for whole rows, one for each choice of rows."""
-        out: list[tuple[Reductions, list[Probe]]] = []
-        for probe in self.result.probes.values():
-            if probe.asks is None:
-                continue
-            asked = probe.asks(mask)
-            self._fits(probe, asked, mask)
-            for i, (request, members) in enumerate(out):
-                joint = _joint(request, asked)
-                if joint is not None:
-                    out[i] = (joint, [*members, probe])
-                    break
-            else:
-                out.append((asked, [probe]))
-        return out
-
-    def read(self, layer: int, probes: Sequence[Probe], stats: Statistics, mask: CompactMask) -> None:
-        """One layer's answer to one request."""
-        for probe in probes:
-            assert probe.reads is not None
-            self.found[probe.name][layer] = probe.reads(stats, mask)
-
-    def hooks(self) -> list[tuple[str, Any]]:
-        """TransformerLens hooks of the probes of activations."""
-        out = []
-        for probe in self.result.probes.values():
-            if probe.hook is None:
-                continue
-            known = [
-                i for i in range(self.model.n_layers) if f"blocks.{i}.{probe.hook[0]}" in self.model.bridge.hook_dict
-            ]
-            if not known:
-                raise BadInput(f"{probe.name}: this model has no hook blocks.*.{probe.hook[0]}")
-            out += [(f"blocks.{i}.{probe.hook[0]}", self._keep(probe, i)) for i in known]
-        return out
-
-    def _keep(self, probe: Probe, layer: int) -> Any:
-        assert probe.hook is not None
-        reduce = probe.hook[1]
-
-        def hook(x: Tensor, hook: Any) -> None:
-            self.found[probe.name][layer] = {"": reduce(self.model, x.detach())}
-
-        return hook
-
-    def end(self) -> None:
-        """The forward is over: stack the layers."""
-        call = {}
-        for name, layers in self.found.items():
-            if layers:
-                call[name] = self.result.probes[name].gathers(_stacked(layers, self.model.n_layers))
-        if call:
-            self.result.calls.append(call)
-
-    def _fits(self, probe: Probe, want: Reductions, mask: CompactMask) -> None:
-        rows = mask.queries if want.rows is None else want.rows.shape[1]
-        spans = 0 if want.spans is None else want.spans.shape[1]
-        each = (
-            4 * (want.entropy + want.norms + want.lse + want.sink_mass) * mask.queries + 4 * want.received * mask.keys
-        )
-        each += rows * (12 * want.top_k + 4 * spans) + 8 * want.thumbnail**2
-        size = each * mask.batch * self.model.n_heads * self.model.n_layers
-        if size > self.memory:
-            raise TooLarge(
-                f"{probe.name}: {size / 2**30:.1f} GiB for {mask.queries:,} queries, limit {self.memory / 2**30:.1f} GiB: "
-                "choose rows, reduce='mean', or raise memory="
-            )
-
-
-def _joint(a: Reductions, b: Reductions) -> Reductions | None:
-    """One request for both; None where their rows, keys or spans differ."""
-    chosen = [r for r in (a, b) if r.top_k or r.spans is not None]
-    if len(chosen) == 2:
-        same = a.rows is b.rows or (a.rows is not None and b.rows is not None and torch.equal(a.rows, b.rows))
-        if not same or (a.top_k and b.top_k and a.top_k != b.top_k) or (a.spans is not None and b.spans is not None):
-            return None
-    one = chosen[0] if chosen else a
-    flags = {f.name: getattr(a, f.name) or getattr(b, f.name) for f in fields(a) if f.name not in ("rows", "spans")}
-    flags["thumbnail"] = max(a.thumbnail, b.thumbnail)
-    if a.thumbnail and b.thumbnail and a.thumbnail != b.thumbnail:
-        return None
-    if a.offsets and b.offsets and a.offsets != b.offsets:
-        return None
-    return replace(one, **flags, spans=a.spans if a.spans is not None else b.spans)
-
-
-def _stacked(layers: Mapping[int, Found], n_layers: int) -> dict[str, Tensor]:
-    """[layers, batch, …] by suffix; what a layer does not give is NaN."""
-    out = {}
-    for suffix in next(iter(layers.values())):
-        parts = {i: found[suffix] for i, found in layers.items()}
-        example = next(iter(parts.values()))
-        if len(parts) == n_layers:
-            out[suffix] = torch.stack([parts[i] for i in range(n_layers)])
-            continue
-        missing = torch.full(example.shape, float("nan"), device=example.device)
-        out[suffix] = torch.stack([parts[i].to(missing.dtype) if i in parts else missing for i in range(n_layers)])
-    return out
-
-
 @contextlib.contextmanager
-def observing(model: Any, probes: Sequence[Probe], memory: int = MEMORY) -> Iterator[Observation]:
+def observing(
+    model: Any, probes: Sequence[Probe], memory: int = MEMORY, grad: bool = False
+) -> Iterator[Observation]:  # fmt: skip
     """Inside, every call and `generate` of the model is observed; edits that are active are in what is seen.
 
-    Raises TooLarge, with the size, for statistics of more than `memory` bytes; BadInput for positions off the text.
+    grad: statistics carry gradients (see `observe`); only calls that autograd records can then be observed. Raises
+    TooLarge, with the size, for statistics of more than `memory` bytes; BadInput for positions off the text.
     """
-    collector = Collector(model, probes, memory)
+    collector = Collector(model, probes, memory, grad)
     model.observers.append(collector)
     try:
         with model.bridge.hooks(fwd_hooks=collector.hooks()):
-            yield collector.result
+            yield Observation(collector.probes, collector.calls)
     finally:
         model.observers.remove(collector)
 
 
-@torch.no_grad()
 def observe(
     model: Any,
     tokens: Int[Tensor, "b n"] | str,
@@ -190,9 +72,24 @@ def observe(
     attention_mask: Bool[Tensor, "b n"] | None = None,
     memory: int = MEMORY,
     inputs: Mapping[str, Any] | None = None,
+    grad: bool = False,
 ) -> Observation:
-    """One forward, observed. tokens: ids, or a text. inputs: see `Model.forward`. See `observing`."""
+    """One forward, observed. tokens: ids, or a text. inputs: see `Model.forward`. See `observing`.
+
+    grad: the statistics carry gradients to whatever requires them: parameters, or a tensor that a hook puts in. Each
+    block of a pattern is made again in the backward pass, so memory stays O(N). Raises BadInput where nothing requires
+    gradients, Unsupported for probes and backends that have none.
+    """
     ids = model.tokens(tokens) if isinstance(tokens, str) else tokens.to(model.device)
-    with observing(model, probes, memory) as found:
+    with torch.set_grad_enabled(grad), observing(model, probes, memory, grad) as found:
         model.forward(ids, attention_mask, inputs=inputs, keep=slice(ids.shape[1] - 1, ids.shape[1]))
+    if grad and not any(_requires_grad(call) for call in found.calls):
+        raise BadInput("grad=True: nothing requires gradients: model.bridge.requires_grad_(), or a hook with a tensor")
     return found
+
+
+def _requires_grad(x: Any) -> bool:
+    """Whether a tensor, or any in a mapping or tuple of them, does."""
+    if isinstance(x, Tensor):
+        return x.requires_grad
+    return any(_requires_grad(part) for part in (x.values() if isinstance(x, Mapping) else x))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench_kernels import augmented, gradients
+from workbench_kernels import augmented, differentiable, gradients
 from workbench_kernels.blocks import AWAY
 from workbench_kernels.cutting import held_range, select_queries, touched
 from workbench_kernels.patterns import block, finish, pattern, phased, scores
@@ -27,7 +27,7 @@ def attend(
     edits: Edits = None,
     reductions: Reductions | None = None,
 ) -> tuple[Float[Tensor, "b h q d"], Statistics]:
-    """Output (differentiable once) and statistics (detached).
+    """Output (differentiable once) and statistics (detached, unless reductions.grad: see `differentiable`).
 
     Gradients reach q, k, v, the learned sinks, and of the edits gain, class_gain, bias, boost, the weights of replaced
     rows and the replacement. Windows, key classes, uniform, least_mass (a step) and `freed` are constants. The backward
@@ -35,21 +35,29 @@ def attend(
     """
     want, found, z = reductions or Reductions(), Statistics(), None
     grad = any(gradients.wanted(q, k, v, spec, e) for e in phases(edits) or (None,))
-    if not grad and want.spans is not None and augmented.applies(q, k, spec, want) and not _reshape(edits):
+    carried = want.grad and torch.is_grad_enabled()
+    if carried:
+        found = differentiable.statistics(q, k, spec, edits, want)
+    elif not grad and want.spans is not None and augmented.applies(q, k, spec, want) and not _reshape(edits):
         z, found.mass = augmented.with_masses(q, k, v, spec, want.spans)
     elif want.whole_rows:  # the pass over whole rows gives the output, too
         with torch.no_grad():
             z, found = sweep(q, k, None if grad else v, spec, edits, want)
     if z is None:
         z = _phased_output(q, k, v, spec, phases(edits))
-    with torch.no_grad():
-        if want.rows is not None and (want.top_k or want.spans is not None):
+    if not carried and want.rows is not None and (want.top_k or want.spans is not None):
+        with torch.no_grad():
             add_chosen_rows(found, q.detach(), k.detach(), spec, edits, want)
     for edit in phases(edits):
         z = finish(z, edit)
     if want.norms:
-        found.norms = z.detach().float().norm(dim=-1)
+        found.norms = norms(z, carried)
     return z, found
+
+
+def norms(z: Float[Tensor, "b h q d"], grad: bool) -> Float[Tensor, "b h q"]:
+    """‖z‖, in float32 at least."""
+    return (z if grad else z.detach()).to(torch.promote_types(z.dtype, torch.float32)).norm(dim=-1)
 
 
 def _reshape(edits: Edits) -> bool:
@@ -124,14 +132,16 @@ def _masked_flash(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, start: i
 
 def _by_blocks(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits | None) -> Tensor:
     """Pattern times values, block by block; the backward pass computes the pattern again."""
-    return gradients.blockwise(_rows, q, k, v, spec, edits, ROWS)
+    whole = gradients.of_rows(*q.shape[:3], v.shape[-1], after=1)
+    blocks, held = gradients.cuts(spec, ROWS, q.shape[2], k.shape[2]), () if edits is None else (edits,)
+    return gradients.blockwise(_rows, [whole], blocks, q, k, v, spec, held)[0]
 
 
 def _rows(
-    rows: slice, keys: slice, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits | None
-) -> Tensor:
-    p, _ = pattern(q, k, spec, edits, block(rows.start, rows.stop, q.device), keys)
-    return _weighted(p.to(v.dtype), v)
+    rows: slice, keys: slice, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: tuple[HeadEdits, ...]
+) -> tuple[Tensor]:
+    p, _ = pattern(q, k, spec, edits[0] if edits else None, block(rows.start, rows.stop, q.device), keys)
+    return (_weighted(p.to(v.dtype), v),)
 
 
 def _weighted(p: Float[Tensor, "b h q k"], v: Float[Tensor, "b g k d"]) -> Float[Tensor, "b h q d"]:

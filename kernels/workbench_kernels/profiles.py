@@ -21,8 +21,7 @@ class Distance:
 
     def __init__(self, q: Tensor, spec: AttentionSpec) -> None:
         self.spec, self.queries = spec, 0.0
-        longest = max(1, spec.q_offset + q.shape[2] - spec.kv_offset) - 1
-        self.value = zeros(q, q.shape[1], longest.bit_length() + 1)
+        self.value = zeros(q, q.shape[1], bins(spec, q.shape[2]))
 
     def add(self, block: Block) -> None:
         """Sums over the block's queries."""
@@ -34,7 +33,7 @@ class Distance:
         reach = 1 << (n - 1).bit_length()  # columns before own − reach + 1 are at least so far from every row
         near = max(0, min(own - reach + 1, m))
         into = self.value[:, block.heads]
-        into += _near(block.w[..., near:] * block.of_text, own - near, into.shape[-1])
+        into += by_distance(block.w[..., near:] * block.of_text, own - near, into.shape[-1])
         if near:
             self._far(block, into, own, reach, near)
 
@@ -62,7 +61,12 @@ class Distance:
         out.distance = self.value / torch.as_tensor(self.queries, device=self.value.device).clamp_min(1)
 
 
-def _near(w: Float[Tensor, "b h q k"], own: int, bins: int) -> Float[Tensor, "b h bins"]:
+def bins(spec: AttentionSpec, queries: int) -> int:
+    """How many bins of distance there are."""
+    return (max(1, spec.q_offset + queries - spec.kv_offset) - 1).bit_length() + 1
+
+
+def by_distance(w: Float[Tensor, "b h q k"], own: int, bins: int) -> Float[Tensor, "b h bins"]:
     """Mass by distance of weights; `own` is the column of the first row's own key."""
     b, h, n, m = w.shape
     # rows of length m + n read as rows of length m + n + 1 move each row one further to the left: columns then are
@@ -72,7 +76,7 @@ def _near(w: Float[Tensor, "b h q k"], own: int, bins: int) -> Float[Tensor, "b 
     column = torch.arange(m + n + 1, device=w.device)
     distance = own - torch.where(column < m, column, column - (m + n + 1))
     inside = (distance[:, None] >= 0) & (place(distance)[:, None] == torch.arange(bins, device=w.device))
-    return torch.matmul(by_shift, inside.float())
+    return torch.matmul(by_shift, inside.to(w))
 
 
 def place(distance: Int[Tensor, " n"]) -> Int[Tensor, " n"]:

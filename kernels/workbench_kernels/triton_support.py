@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import torch
+
 from workbench_kernels.types import CLASSES, AttentionSpec, Edits, HeadEdits, Reductions, phases
 
 
 class Unsupported(NotImplementedError):
-    """A request that the `triton` backend refuses; the `chunked` backend does it."""
+    """A request that a backend refuses."""
 
 
 def why_not(spec: AttentionSpec, edits: Edits = None, want: Reductions | None = None) -> str | None:
@@ -17,6 +19,8 @@ def why_not(spec: AttentionSpec, edits: Edits = None, want: Reductions | None = 
     if reason is not None:
         return reason
     if want is not None:
+        if want.grad and torch.is_grad_enabled():
+            return "gradients of statistics"
         if len(phases(edits)) > 1:
             return "statistics under edits of several phases"
         if want.distance:

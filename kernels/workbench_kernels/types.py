@@ -158,6 +158,7 @@ class Reductions:
     in the distance bins 0, 1, 2–3, 4–7, … thumbnail: the pattern in so many blocks a side (the first ones, where a text
     has fewer positions). norms: of each head's output, as edited. sink_mass: the learned sink's share of each row.
     rows: query indices per batch row at which top_k keys and the mass on spans are wanted; None means all of them.
+    grad: with gradients (`differentiable`), where autograd records; without, all of them are detached.
     """
 
     lse: bool = False
@@ -171,6 +172,7 @@ class Reductions:
     rows: Int[Tensor, "b r"] | None = None
     top_k: int = 0
     spans: Int[Tensor, "b s 2"] | None = None
+    grad: bool = False
 
     @property
     def whole_rows(self) -> bool:

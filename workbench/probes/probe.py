@@ -31,6 +31,7 @@ class Probe:
     hook: a hook point of every block (after `blocks.i.`) and what its activation is reduced to as it fires.
     joins: the axis of the result (layers first) along which the calls of a generation are joined; None: kept apart.
     gathers: from the stacked tensors by suffix to what the user gets.
+    no_grad: why its numbers carry no gradients; None where they can.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Probe:
     hook: tuple[str, Callable[[Any, Tensor], Tensor]] | None = None
     joins: int | None = None
     gathers: Callable[[Mapping[str, Tensor]], Any] = field(default=lambda found: found[""])
+    no_grad: str | None = None
 
     def __post_init__(self) -> None:
         """A probe observes attention or an activation, not both and not nothing."""
