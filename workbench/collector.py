@@ -1,0 +1,139 @@
+"""What probes need of a forward, asked of every attention call and hook, and what they read, kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from workbench_kernels import Reductions, Statistics
+
+from workbench.errors import BadInput, TooLarge, Unsupported
+from workbench.masks import CompactMask
+from workbench.probes.probe import Found, Probe
+
+MEMORY = 4 << 30
+"""Bytes that the statistics of one call may take, all layers together."""
+
+
+class Collector:
+    """Asks what the probes need of one forward at a time, and keeps what they read: one mapping per forward in `calls`."""
+
+    def __init__(self, model: Any, probes: Sequence[Probe], memory: int = MEMORY, grad: bool = False) -> None:
+        self.probes = {p.name: p for p in probes}
+        if len(self.probes) < len(probes):
+            raise BadInput("two probes of one name: tell them apart with name=")
+        self.model, self.memory, self.grad = model, memory, grad
+        self.calls: list[dict[str, Any]] = []
+        self.found: dict[str, dict[int, Found]] = {}
+        without = [f"{p.name} ({p.no_grad})" for p in probes if grad and p.no_grad]
+        if without:
+            raise Unsupported(f"grad=True: {', '.join(without)} has no gradients: observe it without grad=True")
+
+    def begin(self) -> None:
+        """A new forward."""
+        if self.grad and not torch.is_grad_enabled():
+            raise BadInput("grad=True under torch.no_grad(), as in generate: call the model where autograd records")
+        self.found = {name: {} for name in self.probes}
+
+    def requests(self, mask: CompactMask) -> list[tuple[Reductions, list[Probe]]]:
+        """Requests of one attention call, as few as can be: one for whole rows, one for each choice of rows."""
+        out: list[tuple[Reductions, list[Probe]]] = []
+        for probe in self.probes.values():
+            if probe.asks is None:
+                continue
+            asked = replace(probe.asks(mask), grad=self.grad)
+            self._fits(probe, asked, mask)
+            for i, (request, members) in enumerate(out):
+                joint = _joint(request, asked)
+                if joint is not None:
+                    out[i] = (joint, [*members, probe])
+                    break
+            else:
+                out.append((asked, [probe]))
+        return out
+
+    def read(self, layer: int, probes: Sequence[Probe], stats: Statistics, mask: CompactMask) -> None:
+        """One layer's answer to one request."""
+        for probe in probes:
+            assert probe.reads is not None
+            self.found[probe.name][layer] = probe.reads(stats, mask)
+
+    def hooks(self) -> list[tuple[str, Any]]:
+        """TransformerLens hooks of the probes of activations."""
+        out = []
+        for probe in self.probes.values():
+            if probe.hook is None:
+                continue
+            known = [
+                i for i in range(self.model.n_layers) if f"blocks.{i}.{probe.hook[0]}" in self.model.bridge.hook_dict
+            ]
+            if not known:
+                raise BadInput(f"{probe.name}: this model has no hook blocks.*.{probe.hook[0]}")
+            out += [(f"blocks.{i}.{probe.hook[0]}", self._keep(probe, i)) for i in known]
+        return out
+
+    def _keep(self, probe: Probe, layer: int) -> Any:
+        assert probe.hook is not None
+        reduce = probe.hook[1]
+
+        def hook(x: Tensor, hook: Any) -> None:
+            self.found[probe.name][layer] = {"": reduce(self.model, x if self.grad else x.detach())}
+
+        return hook
+
+    def end(self) -> None:
+        """The forward is over: stack the layers."""
+        call = {}
+        for name, layers in self.found.items():
+            if layers:
+                call[name] = self.probes[name].gathers(_stacked(layers, self.model.n_layers))
+        if call:
+            self.calls.append(call)
+
+    def _fits(self, probe: Probe, want: Reductions, mask: CompactMask) -> None:
+        rows = mask.queries if want.rows is None else want.rows.shape[1]
+        spans = 0 if want.spans is None else want.spans.shape[1]
+        each = (
+            4 * (want.entropy + want.norms + want.lse + want.sink_mass) * mask.queries + 4 * want.received * mask.keys
+        )
+        each += rows * (12 * want.top_k + 4 * spans) + 8 * want.thumbnail**2
+        size = each * mask.batch * self.model.n_heads * self.model.n_layers
+        if size > self.memory:
+            raise TooLarge(
+                f"{probe.name}: {size / 2**30:.1f} GiB for {mask.queries:,} queries, limit {self.memory / 2**30:.1f} GiB: "
+                "choose rows, reduce='mean', or raise memory="
+            )
+
+
+def _joint(a: Reductions, b: Reductions) -> Reductions | None:
+    """One request for both; None where their rows, keys or spans differ."""
+    chosen = [r for r in (a, b) if r.top_k or r.spans is not None]
+    if len(chosen) == 2:
+        same = a.rows is b.rows or (a.rows is not None and b.rows is not None and torch.equal(a.rows, b.rows))
+        if not same or (a.top_k and b.top_k and a.top_k != b.top_k) or (a.spans is not None and b.spans is not None):
+            return None
+    one = chosen[0] if chosen else a
+    flags = {f.name: getattr(a, f.name) or getattr(b, f.name) for f in fields(a) if f.name not in ("rows", "spans")}
+    flags["thumbnail"] = max(a.thumbnail, b.thumbnail)
+    if a.thumbnail and b.thumbnail and a.thumbnail != b.thumbnail:
+        return None
+    if a.offsets and b.offsets and a.offsets != b.offsets:
+        return None
+    return replace(one, **flags, spans=a.spans if a.spans is not None else b.spans)
+
+
+def _stacked(layers: Mapping[int, Found], n_layers: int) -> dict[str, Tensor]:
+    """[layers, batch, …] by suffix; what a layer does not give is NaN."""
+    out = {}
+    for suffix in next(iter(layers.values())):
+        parts = {i: found[suffix] for i, found in layers.items()}
+        example = next(iter(parts.values()))
+        if len(parts) == n_layers:
+            out[suffix] = torch.stack([parts[i] for i in range(n_layers)])
+            continue
+        missing = torch.full(example.shape, float("nan"), device=example.device)
+        out[suffix] = torch.stack([parts[i].to(missing.dtype) if i in parts else missing for i in range(n_layers)])
+    return out
