@@ -133,11 +133,7 @@ class Model:
             extra["logits_to_keep"] = torch.arange(keep.start, keep.stop, device=tokens.device)
         if attention_mask is not None:
             extra["attention_mask"] = attention_mask.to(tokens.device).long()
-        skip = contextlib.nullcontext()
-        if from_layer is not None:
-            extra["start_at_layer"], skip = from_layer, self.seam.skipping(from_layer)
-            if attention_mask is not None:
-                extra["position_ids"] = (extra["attention_mask"].cumsum(-1) - 1).clamp_min(0)
+        skip = self._resuming(from_layer, extra)
         for observer in plan.observers:
             observer.begin()
         with self.seam.on(plan), skip, images.matching():
@@ -161,8 +157,12 @@ class Model:
         attention_mask: Tensor | None = None,
         inputs: Mapping[str, Any] | None = None,
         decode_from: Sequence[int] | None = None,
+        from_layer: int | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """The residual stream that enters a layer, [batch, seq, d_model], with the active interventions in force."""
+        """The residual stream that enters a layer, [batch, seq, d_model], with the active interventions in force.
+
+        from_layer: `tokens` is the stream that enters that layer, which is below, and the layers below it are not run.
+        """
         from workbench.interventions.compiling import compile_edits
         from workbench.interventions.memory import Memory
 
@@ -175,8 +175,20 @@ class Model:
             )
         if attention_mask is not None:
             extra["attention_mask"] = attention_mask.long()
-        with self.seam.on(Plan(compiled, memory=self.memory, backend=self.backend)):
+        if from_layer == layer:
+            return tokens
+        skip = self._resuming(from_layer, extra)
+        with self.seam.on(Plan(compiled, memory=self.memory, backend=self.backend)), skip:
             return self.bridge(tokens, stop_at_layer=layer, **extra)
+
+    def _resuming(self, from_layer: int | None, extra: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
+        """Where the layers below are not run; `extra` gets what the bridge has to be told for it."""
+        if from_layer is None:
+            return contextlib.nullcontext()
+        extra["start_at_layer"] = from_layer
+        if "attention_mask" in extra:
+            extra["position_ids"] = (extra["attention_mask"].cumsum(-1) - 1).clamp_min(0)
+        return self.seam.skipping(from_layer)
 
     @torch.no_grad()
     def generate(

@@ -126,6 +126,23 @@ def test_on_a_trained_model_too_and_with_choices_of_several_tokens():
     assert got["margin"][i] + got["change"][layer, head, i] == pytest.approx(wanted, abs=2e-4)
 
 
+def test_layers_below_the_lowest_are_run_once_whatever_is_tried():
+    model = wb.load("llama")
+    samples = choice_samples("needle-choice", Assembler(model.tokenizer), 3, 3)
+    config = CalibrateHeads(model="llama", absolute=0.02)
+
+    def runs(layers):
+        ran = []
+        with model.bridge.hooks(fwd_hooks=[("blocks.0.attn.hook_z", lambda z, hook: ran.append(1))]):
+            return each_alone(config, model, layers, samples)["change"], len(ran)
+
+    whole, times = runs((3, 1, 2))
+    for layer in (1, 2, 3):
+        alone, least = runs((layer,))
+        np.testing.assert_allclose(whole[layer], alone[layer], rtol=0, atol=1e-6)
+        assert alone[layer].any() and times == least
+
+
 def test_a_list_of_one_head_gives_what_the_head_gives_alone(planted):
     samples = choice_samples("needle-choice", Assembler(planted.tokenizer), 8, 4)
     config = CalibrateHeads(model="planted-calibrate")

@@ -219,6 +219,24 @@ def test_resuming_equals_the_whole_forward(model):
         close(model.forward_from(layer, model.resid_pre(layer, x)).logits, whole)
 
 
+@pytest.mark.parametrize("side", ["none", "left", "right"])
+@torch.no_grad()
+def test_the_stream_goes_on_from_a_layer_below(model, side: str):
+    x, keep = tokens(), torch.ones(3, 30, dtype=torch.bool) if side == "none" else padded(side)
+    mask_or_none = None if side == "none" else keep
+    with wb.intervene(model, scale([(1, 3)], 0.2) + scale([(0, 2)], 3.0, at="decode")):
+        first = model.resid_pre(1, x, mask_or_none, decode_from=[20])
+        ran: list[int] = []
+        with model.bridge.hooks(
+            fwd_hooks=[(f"blocks.{i}.attn.hook_z", lambda z, hook: ran.append(hook.layer())) for i in range(2)]
+        ):
+            second = model.resid_pre(2, first, mask_or_none, decode_from=[20], from_layer=1)
+        assert ran == [1]
+        close(second[keep], model.resid_pre(2, x, mask_or_none, decode_from=[20])[keep], 1e-6)
+        assert model.resid_pre(1, first, mask_or_none, from_layer=1) is first
+    assert (second - first)[keep].abs().max() > 1e-3
+
+
 def test_gradients_equal_the_eager_bridge(model):
     names = [f"blocks.1.attn.hook_{p}" for p in "qkvz"] + ["blocks.1.hook_in"]
 

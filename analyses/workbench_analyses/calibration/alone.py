@@ -2,7 +2,7 @@
 
 A head's sinks depend on nothing in its layer or above, so one pass without edits tells them, and a head that has none
 in a prompt changes nothing there. The rest resumes from the residual stream that enters the head's layer, many
-(sample, head) pairs in one forward.
+(sample, head) pairs in one forward; that stream goes on from the one that entered the layer tried before.
 """
 
 from __future__ import annotations
@@ -42,11 +42,13 @@ def each_alone(
     counts = np.zeros((model.n_layers, model.n_heads, len(samples)))
     counts[list(layers)] = sinks.sum(-1).permute(0, 2, 1).cpu().numpy()[list(layers)]
     change = np.zeros_like(counts)
-    for layer in layers:
+    entered, resid = None, rows.tokens
+    for layer in sorted(layers):
         pairs = sinks[layer].any(-1).nonzero().tolist()  # (sample, head)
         if not pairs:
             continue
-        resid = model.resid_pre(layer, rows.tokens, rows.mask, decode_from=rows.decode_from)
+        resid = model.resid_pre(layer, resid, rows.mask, decode_from=rows.decode_from, from_layer=entered)
+        entered = layer
         for start in range(0, len(pairs), config.batch):
             part = pairs[start : start + config.batch]
             places = [_places(sinks[layer, i, head], samples[i]) for i, head in part]

@@ -139,12 +139,14 @@ def _one_text(
     out = {name: np.full((len(pairs), len(EVERY)), np.nan) for name in ("loss", "kl")}
     inside = {i: found.strongest.get((text, p.head)) for i, p in enumerate(heads)}
     sinks = {i: s for i, s in inside.items() if s is not None and s.key < config.check_tokens}
+    entered, resid = None, tokens
     for layer in sorted({h.layer for _, h in pairs}):
         here = [j for j, (i, h) in enumerate(pairs) if h.layer == layer and i in sinks]
         if not here:
             continue
         keys = {j: sinks[pairs[j][0]].key for j in here}
-        resid = model.resid_pre(layer, tokens)
+        resid = model.resid_pre(layer, resid, from_layer=entered)
+        entered = layer
         for op, edit in _edits(config, model, tokens, layer, [pairs[j][1].head for j in here], [keys[j] for j in here]):
             for part in _parts(here, config.batch, plain.numel()):
                 edits = [edit(here.index(j)) for j in part]
