@@ -63,14 +63,14 @@ def _aside(rng: np.random.Generator, names: tuple[str, ...]) -> Row:
 
 
 def _broken(rng: np.random.Generator, row: Row, names: tuple[str, ...] = ()) -> Row:
-    """A sentence with one or two asides anywhere but at its ends."""
+    """A sentence with one or two asides anywhere but at its ends and between a colour and its thing."""
     for _ in range(int(rng.integers(1, 3))):
-        at = int(rng.integers(1, len(row) - 1))
+        at = int(rng.choice([i for i in range(1, len(row) - 1) if row[i - 1][0] not in w.COLOURS]))
         row = [*row[:at], *_aside(rng, names), *row[at:]]
     return row
 
 
-def _ioi(rng: np.random.Generator, mix: Mix) -> Row:
+def indirect_object(rng: np.random.Generator, mix: Mix) -> Row:
     """A prompt of IOI and its answer. Some pairs of names are held out."""
     while True:
         s, other = (int(i) for i in rng.choice(len(w.NAMES), 2, replace=False))
@@ -106,7 +106,8 @@ def _question(rng: np.random.Generator, mix: Mix, things: list[int], colours: li
     return row
 
 
-def _colours(rng: np.random.Generator, mix: Mix) -> Row:
+def coloured_things(rng: np.random.Generator, mix: Mix) -> Row:
+    """A question of Colored Objects and its answer, perhaps behind an example with other things and colours."""
     shown = 1 + (rng.random() < mix.shown)
     items = [int(rng.integers(mix.items[0], mix.items[1] + 1)) for _ in range(shown)]
     things = [int(i) for i in rng.choice(len(w.THINGS), sum(items), replace=False)]
@@ -118,20 +119,24 @@ def _colours(rng: np.random.Generator, mix: Mix) -> Row:
     return out
 
 
-def _again(rng: np.random.Generator, reverse: bool) -> Row:
-    """Random words, and the same once more, or backwards behind a question mark."""
-    span = [w.WORDS[i] for i in rng.choice(len(w.WORDS), rng.integers(4, 17), replace=False)]
-    first: Row = [(word, RANDOM) for word in span]
-    if reverse:
-        return [*first, ("?", RANDOM), *((word, REVERSED) for word in span[::-1])]
-    return [*first, (span[0], RANDOM), *((word, REPEATED) for word in span[1:])]
+def span_again(rng: np.random.Generator, reverse: bool) -> Row:
+    """Random words, and the same once or twice more; or turned round, behind question marks."""
+    span = [w.WORDS[i] for i in rng.choice(len(w.WORDS), rng.integers(4, 13), replace=False)]
+    out: Row = [(word, RANDOM) for word in span]
+    for _ in range(int(rng.integers(1, 3))):
+        if reverse:
+            span = span[::-1]
+            out += [("?", RANDOM), *((word, REVERSED) for word in span)]
+        else:
+            out += [(span[0], RANDOM), *((word, REPEATED) for word in span[1:])]
+    return out
 
 
 def _document(rng: np.random.Generator, mix: Mix) -> Row:
     u = rng.random()
     for share, make in (
-        (mix.repeat, lambda: _again(rng, False)), (mix.reverse, lambda: _again(rng, True)),
-        (mix.ioi, lambda: _ioi(rng, mix)), (mix.colours, lambda: _colours(rng, mix)),
+        (mix.repeat, lambda: span_again(rng, False)), (mix.reverse, lambda: span_again(rng, True)),
+        (mix.ioi, lambda: indirect_object(rng, mix)), (mix.colours, lambda: coloured_things(rng, mix)),
     ):  # fmt: skip
         if u < share:
             return make()
