@@ -13,6 +13,7 @@ from workbench.errors import BadInput
 from workbench.head_sets import HeadSet
 from workbench.heads import HeadScores
 from workbench.jsonable import jsonable
+from workbench.streaming_loss import Lost, streaming_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Comparison:
 
     pearson, spearman: of the scores (average ranks for ties). overlap: heads in both top-k lists, named in
     `shared`; p_overlap: chance of at least as many between random lists (hypergeometric). jaccard: of the
-    lists {score >= threshold}. auc: how well b ranks the heads that a lists (score of a >= threshold).
+    lists {score >= threshold}. auc: how well b ranks the heads that a lists (score of a >= threshold). lost: which of
+    those stream where b is cut at a sparsity, if one was asked.
     """
 
     a: str
@@ -37,10 +39,12 @@ class Comparison:
     auc: float
     n_heads: int
     notes: tuple[str, ...] = ()
+    lost: Lost | None = None
 
     def summary(self) -> dict[str, Any]:
         """All fields as JSON-able values; NaN as null."""
-        return jsonable({name: getattr(self, name) for name in self.__dataclass_fields__})
+        held = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return jsonable({**held, "lost": None if self.lost is None else vars(self.lost)})
 
     def __rich__(self) -> Any:
         """The table in the terminal."""
@@ -60,18 +64,25 @@ class Comparison:
         )
         for name, value in rows:
             table.add_row(Text(name), Text(value))
+        if self.lost is not None:
+            table.add_row(Text("lost"), Text(str(self.lost)))
         lines = (f"A: {self.a}", f"B: {self.b}"), tuple(f"note: {note}" for note in self.notes)
         return Group(*map(Text, lines[0]), table, *map(Text, lines[1]))
 
 
-def compare(a: HeadScores, b: HeadScores, k: int = 20, threshold: float = 0.1) -> Comparison:
+def compare(
+    a: HeadScores, b: HeadScores, k: int = 20, threshold: float = 0.1, sparsity: float | None = None
+) -> Comparison:
     """Compare two sets of scores head by head.
 
-    If only one side is per key-value head, the other is reduced to that level by max, and a note says so.
-    Raises BadInput if layers or heads do not match, no head is scored on both sides, or k < 1.
+    If only one side is per key-value head, the other is reduced to that level by max, and a note says so. sparsity: cut
+    b so, and tell which heads that a lists would stream. Raises BadInput if layers or heads do not match, no head is
+    scored on both sides, k < 1, or sparsity is outside 0…1.
     """
     if k < 1:
         raise BadInput(f"k={k}: give a number of heads from 1")
+    if sparsity is not None and not 0 <= sparsity <= 1:
+        raise BadInput(f"sparsity={sparsity:g} is a share of streaming heads: give 0 to 1")
     names, notes = (a.describe(), b.describe()), _identity_notes(a, b)
     a, b, said = _same_level(a, b)
     both = a.scored & b.scored
@@ -83,12 +94,7 @@ def compare(a: HeadScores, b: HeadScores, k: int = 20, threshold: float = 0.1) -
     x, y = a.ranking[both], b.ranking[both]
     listed_a, listed_b = (side >= bootstrap.settled(threshold) for side in (x, y))
     jaccard = float(bootstrap.jaccard(listed_a, listed_b)) if (listed_a | listed_b).any() else float("nan")
-    if np.isnan(jaccard):
-        notes.append(f"no head reaches {threshold:g} on either side: no Jaccard")
-    if listed_a.all() or not listed_a.any():
-        notes.append(f"A scores {'all' if listed_a.any() else 'no'} heads ≥ {threshold:g}: no AUC")
-    if x.min() == x.max() or y.min() == y.max():
-        notes.append("one side scores all heads alike: no correlation")
+    notes += _undefined(listed_a, listed_b, x, y, threshold)
     size = min(k, n)
     tops = [_within(side, both).top(size) for side in (a, b)]
     notes += [
@@ -108,7 +114,26 @@ def compare(a: HeadScores, b: HeadScores, k: int = 20, threshold: float = 0.1) -
         auc=_auc(listed_a, y),
         n_heads=n,
         notes=(*said, *notes),
+        lost=None if sparsity is None else streaming_of(_within(a, both), _within(b, both), threshold, sparsity),
     )
+
+
+def _undefined(
+    listed_a: Bool[np.ndarray, " heads"],
+    listed_b: Bool[np.ndarray, " heads"],
+    x: Float[np.ndarray, " heads"],
+    y: Float[np.ndarray, " heads"],
+    threshold: float,
+) -> list[str]:
+    """Why a statistic is not defined."""
+    notes = []
+    if not (listed_a | listed_b).any():
+        notes.append(f"no head reaches {threshold:g} on either side: no Jaccard")
+    if listed_a.all() or not listed_a.any():
+        notes.append(f"A scores {'all' if listed_a.any() else 'no'} heads ≥ {threshold:g}: no AUC")
+    if x.min() == x.max() or y.min() == y.max():
+        notes.append("one side scores all heads alike: no correlation")
+    return notes
 
 
 def _same_level(a: HeadScores, b: HeadScores) -> tuple[HeadScores, HeadScores, list[str]]:

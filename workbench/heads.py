@@ -189,11 +189,13 @@ class HeadScores:
 
         return to_kv_heads(self, reduce)
 
-    def compare(self, other: HeadScores, k: int = 20, threshold: float = 0.1) -> Comparison:
+    def compare(
+        self, other: HeadScores, k: int = 20, threshold: float = 0.1, sparsity: float | None = None
+    ) -> Comparison:
         """Agreement with other scores; see `workbench.comparison.compare`."""
         from workbench.comparison import compare
 
-        return compare(self, other, k=k, threshold=threshold)
+        return compare(self, other, k=k, threshold=threshold, sparsity=sparsity)
 
     def to_frame(self) -> DataFrame:
         """One row per head: layer, head, kv_head, score, low, high, n, rank (from 1; missing where not scored)."""

@@ -12,15 +12,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench import atomic
+from workbench import atomic, untrusted
 from workbench.errors import BadInput
 from workbench.heads import HeadScores
 from workbench.jsonable import dumps, jsonable
 from workbench.scores_record import FORMAT, about, about_fields, from_json
+
+if TYPE_CHECKING:
+    from workbench.models import Model
 
 SCORES = "scores.json"
 ABOUT = "scores.meta.json"
@@ -28,32 +31,43 @@ _KEY = re.compile(r"(\d{1,5})-(\d{1,5})", re.ASCII)
 _MOST_HEADS = 1 << 20
 
 
-def read_scores(path: str | Path, kv_heads: int | None = None) -> HeadScores:
-    """Scores from a score file, a run folder, or a folder in any format that `workbench formats` lists.
+def read_scores(
+    path: str | Path,
+    kv_heads: int | None = None,
+    *,
+    format: str | None = None,
+    layers: int | None = None,
+    heads: int | None = None,
+    model: str | Path | Model | None = None,
+) -> HeadScores:
+    """Scores from a run folder, or a file or folder in any format that `workbench formats` lists.
 
-    kv_heads: key-value heads per layer, where the file does not say. What a file leaves out is NaN.
-    Raises BadInput in one line if there is nothing to read or it is damaged.
+    kv_heads, layers, heads (query heads): where the file does not say how many there are. What a file leaves out is NaN,
+    except in lists of heads, where it is 0. format: where neither name nor content tells. model: check the scores
+    against it, and take its shape. Raises BadInput in one line if there is nothing to read, it is damaged, or it is
+    another model's.
     """
-    from workbench.exporters import discover
+    from workbench.exporters.provenance import Shape, beside, identity, shape
+    from workbench.exporters.recognising import recognise
 
     path = Path(path)
     if not path.exists():
         raise BadInput(f"{path} does not exist: name a run folder or a score file")
-    readers = {exporter.marker: exporter.read for exporter in discover().values()}
-    if path.is_dir():
-        found = [marker for marker in readers if (path / marker).is_file()]
-        if not found:
-            raise BadInput(f"{path} holds no scores: looked for {', '.join(sorted(readers))}")
-        if len(found) > 1:
-            raise BadInput(f"{path} holds scores in several formats: name one of {', '.join(sorted(found))} in it")
-        scores = readers[found[0]](path / found[0])
-    else:
-        scores = readers.get(path.name, read_published)(path)
-    if kv_heads is None:
-        return scores
-    if scores.kv_heads not in (None, kv_heads):
+    file, read = recognise(path, format)
+    known, asked = beside(file), Shape(layers, heads, kv_heads)
+    if model is not None:
+        from workbench.geometry import fitted, of_model
+
+        found = of_model(model)
+        asked = asked.filled(Shape(found.layers, found.heads, found.kv_heads))
+    scores = read(file, asked.filled(shape(known)))
+    if scores.model is None and known:
+        scores = replace(scores, model=identity(known))
+    if kv_heads is not None and scores.kv_heads not in (None, kv_heads):
         raise BadInput(f"{path} has {scores.kv_heads} key-value heads, not kv_heads={kv_heads}")
-    return replace(scores, kv_heads=kv_heads)
+    if kv_heads is not None:
+        scores = replace(scores, kv_heads=kv_heads)
+    return scores if model is None else fitted(scores, model)[0]
 
 
 def read_published(path: Path) -> HeadScores:
@@ -123,12 +137,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file: no NaN, no key twice. Raises BadInput in one line."""
-    try:
-        record = json.loads(path.read_text(), parse_constant=_refuse, object_pairs_hook=_once)
-    except OSError as error:
-        raise BadInput(f"cannot read {path} ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is not a score file: {' '.join(str(error).split())}") from None
+    record = untrusted.read_json(path, "a score file", untrusted.LARGEST)
     if not isinstance(record, dict):
         raise BadInput(f'{path} is not a score file: {{"layer-head": [scores]}} is needed')
     return record
@@ -163,14 +172,3 @@ def _numbers(path: Path, scores: list[Any]) -> list[float]:
         return [float(x) for x in scores]
     except OverflowError:
         raise BadInput(f"{path}: a score is too large for a number") from None
-
-
-def _refuse(word: str) -> None:
-    raise ValueError(f"{word} is no score; leave the head out instead")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        raise ValueError("a head stands there twice")
-    return record

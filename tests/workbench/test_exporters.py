@@ -17,7 +17,8 @@ from workbench.commands import formats as formats_command
 from workbench.commands.export import Export
 from workbench.errors import BadInput
 from workbench.exporters import discover, export
-from workbench.exporters.duo_attention import CONFIG, GATES, PROVENANCE
+from workbench.exporters.duo_attention import CONFIG, GATES
+from workbench.exporters.provenance import PROVENANCE
 from workbench.heads import HeadScores, ModelIdentity
 from workbench.scores_io import SCORES, read_scores, score_files, write_scores
 
@@ -123,7 +124,7 @@ def test_cut_uses_the_threshold_of_the_scores_unless_told(tmp_path):
 
 @pytest.mark.parametrize(("sparsity", "full"), [(0, 4), (1, 0), (0.5, 2), (0.25, 3)])
 def test_sparsity_ends(sparsity, full, tmp_path):
-    export(kv([[0.1, 0.2, 0.3, 0.4]]), "duo-attention", tmp_path, sparsity=sparsity)
+    export(kv([[0.01, 0.02, 0.03, 0.04]]), "duo-attention", tmp_path, sparsity=sparsity)
     pattern, config, _ = parts(tmp_path)
     assert pattern.sum() == full and config["sparsity"] == sparsity
     assert (np.diff(pattern[0]) >= 0).all()
@@ -156,9 +157,18 @@ def test_unscored_heads_are_refused_or_kept_full(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"sparsity": 0.5, "threshold": 0.1}, "three ways to cut"),
-        ({"sparsity": 0.5, "gates": True}, "three ways to cut"),
+        ({"sparsity": 0.5, "threshold": 0.1}, "sparsity= and threshold= are different ways to cut"),
+        ({"sparsity": 0.5, "gates": True}, "sparsity= and gates= are different ways to cut"),
         ({"sparsity": 1.5}, "give 0 to 1"),
+        ({"sparsity": float("nan")}, "give 0 to 1"),
+        ({"threshold": float("nan")}, "give a number"),
+        ({"budget": 1.5, "context": 100}, "give 0 to 1"),
+        ({"budget": 0.5}, "give context=TOKENS"),
+        ({"recall": 2}, "give 0 to 1"),
+        ({"recall": 0.9}, "give model="),
+        ({"ranks": 3}, "2 heads a layer cannot be divided"),
+        ({"balance": True}, "give ranks="),
+        ({"ranks": 2, "balance": True, "gates": True}, "and a cut"),
         ({"unscored": "zero"}, "refuse or full"),
         ({"recent_size": 0}, "recent_size=0"),
         ({"sink_size": -1}, "sink_size=-1"),
@@ -199,10 +209,13 @@ def test_files_of_another_origin_are_never_replaced(tmp_path):
 @pytest.mark.parametrize(
     ("table", "config", "words"),
     [
-        ("1\t0\n1\n", "{}", "no table of gates"),
-        ("1\tx\n", "{}", "no table of gates"),
+        ("1\t0\n1\n", "{}", f"{GATES}:2: 1 columns, where line 1 has 2"),
+        ("1\t0\n1\t0\t1\n", "{}", f"{GATES}:2: 3 columns"),
+        ("1\t0\n\n1\t0\n", "{}", f"{GATES}:2: 1 columns"),
+        ("1\t0\n1\tx\n", "{}", f"{GATES}:2: not tab-separated numbers"),
         ("", "{}", "no table of gates"),
-        ("nan\t1\n", "{}", "holds NaN"),
+        ("1\t0\nnan\t1\n", "{}", f"{GATES}:2: holds NaN"),
+        ("1\t0\ninf\t1\n", "{}", f"{GATES}:2: holds NaN or infinity"),
         ("1\t0\n", None, "is missing"),
         ("1\t0\n", "{}", "no whole number for sink_size"),
         ("1\t0\n", '{"sink_size": 1, "recent_size": "x"}', "no whole number for recent_size"),
@@ -239,10 +252,42 @@ def test_every_format_reads_what_it_wrote(seed, tmp_path):
     np.testing.assert_array_equal(read_scores(tmp_path / "duo").values, scores.to_kv_heads().values)
 
 
-def test_a_new_format_is_a_new_file():
-    assert set(discover()) == {"duo-attention", "scores-json"}
+ALL = {
+    "duo-attention", "golden-stick", "hf-layers", "kvpress", "lserve", "lu-kv", "mask-mod", "mindie", "minference",
+    "omni-attention", "qrhead", "rtp-llm", "scores-json", "tensorrt-llm",
+}  # fmt: skip
+
+
+def test_a_new_format_is_a_new_file(tmp_path, monkeypatch):
+    """A module with an EXPORTER, dropped into the package, is listed, written and read; nothing else changes."""
+    from workbench import exporters
+
+    assert set(discover()) == ALL
     for name, exporter in discover().items():
-        assert name == exporter.name and exporter.help and exporter.marker
+        assert name == exporter.name and exporter.help and exporter.marker and "\n" not in exporter.help
+    (tmp_path / "plain_counts.py").write_text(
+        "from workbench.exporters import Exporter, Written\n"
+        "from workbench.heads import HeadScores\n"
+        "def write(split, *, mark: str = 'x'):\n"
+        "    return Written({'counts.txt': (mark + ' '.join(map(str, split.full.sum(1)))).encode()})\n"
+        "def read(path, shape):\n"
+        "    return HeadScores([[float(n)] for n in path.read_text()[1:].split()], 'counts')\n"
+        "EXPORTER = Exporter('counts', 'heads a layer', 'counts.txt', write, read, level='kv')\n"
+    )
+    monkeypatch.setattr(exporters, "__path__", [*exporters.__path__, str(tmp_path)])
+    monkeypatch.setitem(sys.modules, "workbench.exporters.plain_counts", None)
+    monkeypatch.delitem(sys.modules, "workbench.exporters.plain_counts")
+    assert set(discover()) == ALL | {"counts"}
+    words = Export(run="x", format="counts", extra=("mark:y",))
+    assert export_command._extra(words.extra, discover()["counts"]) == {"mark": "y"}
+    files = export(kv([[0.1, 0.2], [0, 0]]), "counts", tmp_path / "out", mark="y")
+    assert files[0].read_text() == "y2 0" and parts_of(tmp_path / "out")["cut"]["full"] == 2
+    np.testing.assert_array_equal(read_scores(tmp_path / "out").values, [[2], [0]])
+    assert any(row["extra"] == ("mark",) for row in formats_command.run(formats_command.Formats()).summary()["formats"])
+
+
+def parts_of(folder) -> dict:
+    return json.loads((folder / PROVENANCE).read_text())
 
 
 def run_folder(tmp_path, validation="not validated"):
@@ -291,10 +336,28 @@ def test_compare_and_formats_commands(tmp_path):
     found = compare_command.run(compare_command.Compare(a=str(folder), b=str(folder), k=2))
     assert found.summary()["pearson"] == pytest.approx(1) and found.overlap == 2
     rows = formats_command.run(formats_command.Formats()).summary()["formats"]
-    assert {row["name"]: row["options"] for row in rows} == {
-        "duo-attention": ("sparsity", "threshold", "gates", "unscored", "sink_size", "recent_size"),
-        "scores-json": (),
-    }
+    assert {row["name"] for row in rows} == ALL
+    assert {row["name"]: (row["file"], row["heads"], row["extra"]) for row in rows}["lserve"] == (
+        GATES,
+        "kv",
+        ("page",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"extra": ("pages:3",)}, "takes name:value of page"),
+        ({"extra": ("page",)}, "takes name:value of page"),
+        ({"extra": ("page:x",)}, "not a whole number"),
+        ({"extra": ("page:100",)}, "multiples of its page size, 100"),
+    ],
+)
+def test_options_of_one_format_alone(words, said, tmp_path):
+    folder = run_folder(tmp_path)
+    with pytest.raises(BadInput, match=said):
+        export_command.run(Export(run=str(folder), format="lserve", **words))
+    assert export_command.run(Export(run=str(folder), format="lserve", extra=("page:128",))).files
 
 
 def test_commands_import_nothing_heavy():

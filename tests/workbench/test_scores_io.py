@@ -101,8 +101,8 @@ def test_missing_heads_are_unscored_and_counted(tmp_path):
     ("text", "words"),
     [
         ('{"0-0": [1, 2], "0-1": [1]}', "0-0 has 2 samples and head 0-1 has 1"),
-        ('{"0-0": [NaN]}', "NaN is no score"),
-        ('{"0-0": [Infinity]}', "Infinity is no score"),
+        ('{"0-0": [NaN]}', "NaN is no number"),
+        ('{"0-0": [Infinity]}', "Infinity is no number"),
         ('{"0-0": [1e999]}', "no finite number"),
         (f'{{"0-0": [1{"0" * 400}]}}', "too large"),
         ('{"0-0": ["a"]}', "no finite number"),
@@ -162,7 +162,7 @@ def test_side_car_of_other_scores(tmp_path):
 def test_places_without_scores(tmp_path):
     with pytest.raises(BadInput, match="does not exist"):
         read_scores(tmp_path / "nothing")
-    with pytest.raises(BadInput, match=r"looked for full_attention_heads.tsv, scores.json"):
+    with pytest.raises(BadInput, match=r"looked for full_attention_heads.tsv, .*scores.json"):
         read_scores(tmp_path)
     (tmp_path / "file").write_text("{}")
     with pytest.raises(BadInput, match="out="):

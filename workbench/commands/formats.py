@@ -8,7 +8,6 @@ from typing import Any
 import chz
 
 from workbench.command import Command
-from workbench.commands.export import Export
 
 
 @chz.chz
@@ -18,12 +17,16 @@ class Formats:
 
 @dataclass(frozen=True)
 class Format:
-    """One row: the format's name, what it is for, the file that marks it, what `workbench export` takes for it."""
+    """One row: the format's name, what it is and who reads it, its file, the heads it names.
+
+    heads: "kv" or "query" of a cut, "scores" where nothing is cut. extra: options of the format alone.
+    """
 
     name: str
     help: str
     file: str
-    options: tuple[str, ...]
+    heads: str
+    extra: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,15 @@ class FormatList:
 
     def __rich__(self) -> Any:
         """The table in the terminal."""
+        from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
-        table = Table("format", "what", "file", "options", box=None, pad_edge=False)
+        table = Table("format", "what, and who reads it", "file", "extra=", box=None, pad_edge=False)
         for row in self.formats:
-            table.add_row(*map(Text, (row.name, row.help, row.file, " ".join(row.options) or "none")))
-        return table
+            table.add_row(*map(Text, (row.name, row.help, row.file, " ".join(row.extra))))
+        cuts = "a cut is sparsity=, threshold=, budget= or recall= (workbench export --help); all formats are read, too"
+        return Group(table, Text(cuts))
 
     def summary(self) -> dict[str, Any]:
         """The rows as plain values."""
@@ -51,12 +56,8 @@ def run(config: Formats) -> FormatList:
     """List what is found in `workbench.exporters`."""
     from workbench.exporters import discover
 
-    typed = chz.chz_fields(Export)
     return FormatList(
-        tuple(
-            Format(e.name, e.help, e.marker, tuple(name for name in e.options if name in typed))
-            for e in discover().values()
-        )
+        tuple(Format(e.name, e.help, e.marker, e.level or "scores", e.own_options) for e in discover().values())
     )
 
 

@@ -1,15 +1,14 @@
-"""DuoAttention patterns (DuoAttention, LServe/OmniServe, kvpress): which key-value heads keep the whole cache.
+"""DuoAttention patterns: which key-value heads keep the whole cache.
 
 `full_attention_heads.tsv`: layers × key-value heads, 1 = full attention, 0 = streaming (sink + recent window);
-`config.json`: sink_size, recent_size; `provenance.json`: where the pattern comes from. Loaders cut gates at a
-quantile with random ties, so a 0/1 file with `sparsity` beside it is what all of them read alike.
+`config.json`: sink_size, recent_size. Loaders cut gates at a quantile with random ties, so a 0/1 file with `sparsity`
+beside it is what all of them read alike (arXiv 2410.10819; github mit-han-lab/duo-attention).
 """
 
 from __future__ import annotations
 
 import io
-from dataclasses import replace
-from importlib.metadata import version
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,71 +16,31 @@ import numpy as np
 from jaxtyping import Float
 
 from workbench.errors import BadInput
-from workbench.exporters import Exporter
-from workbench.exporters.cut import cut
+from workbench.exporters import Exporter, Written
+from workbench.exporters.cutting import WINDOW
+from workbench.exporters.provenance import Shape
+from workbench.exporters.split import Split
 from workbench.heads import HeadScores
 from workbench.jsonable import dumps
-from workbench.scores_io import read_json, write_files
-from workbench.scores_record import about
+from workbench.scores_io import read_json
+from workbench.untrusted import read_text
 
-GATES, CONFIG, PROVENANCE = "full_attention_heads.tsv", "config.json", "provenance.json"
+GATES, CONFIG = "full_attention_heads.tsv", "config.json"
 METHOD = "imported/duo-attention"
-WINDOW = {"sink_size": 128, "recent_size": 256}  # of the published training runs; their evaluation uses 64 + 256
-THRESHOLD = 0.1  # the retrieval-head threshold, for scores that name none
 
 
-def write(
-    scores: HeadScores,
-    folder: Path,
-    *,
-    sparsity: float | None = None,
-    threshold: float | None = None,
-    gates: bool = False,
-    unscored: str = "refuse",
-    sink_size: int | None = None,
-    recent_size: int | None = None,
-    validation: Any = None,
-) -> list[Path]:
-    """Write the pattern: cut at a share of streaming heads, at a threshold, or as raw gates.
-
-    Without sparsity, threshold or gates the scores' own `threshold` parameter is used, else 0.1. Query heads are
-    reduced to key-value heads by max. unscored: "refuse", or "full" to keep heads without a score full.
-    validation: what is known of the causal check; None is written as "not validated".
-    Raises BadInput for contradicting options, unscored heads, unknown kv_heads or a folder of another origin.
-    """
-    if sum((sparsity is not None, threshold is not None, gates)) > 1:
-        raise BadInput("sparsity=, threshold= and gates=true are three ways to cut: give one")
-    _check_unscored(scores, unscored)
-    window = {
-        name: _size(scores, name, given) for name, given in (("sink_size", sink_size), ("recent_size", recent_size))
-    }
-    kv = _kv_level(scores)
-    if gates:
-        pattern: np.ndarray = np.where(kv.scored, kv.values, 1.0)
-        made: dict[str, Any] = {"rule": "raw gates, not cut", "unscored": int((~kv.scored).sum())}
-        config: dict[str, Any] = dict(window)
-    else:
-        if threshold is None:
-            threshold = float(scores.parameters.get("threshold", THRESHOLD))
-        parts = cut(kv, sparsity, threshold)
-        pattern, made = parts.full.astype(float), parts.to_json()
-        config = {**window, "sparsity": parts.sparsity}
-    _check_origin(folder)
-    files = {GATES: table(pattern), CONFIG: _json(config), PROVENANCE: _json(_provenance(scores, kv, made, validation))}
-    return write_files(folder, files)
+def write(split: Split) -> Written:
+    """The pattern, cut or as raw gates, and its config."""
+    how = split.how
+    config: dict[str, Any] = {"sink_size": how.sink_size, "recent_size": how.recent_size}
+    if split.cut is not None:
+        config["sparsity"] = split.cut.sparsity
+    return Written({GATES: table(split.values), CONFIG: (dumps(config, indent=1) + "\n").encode()})
 
 
-def read(path: Path) -> HeadScores:
+def read(path: Path, shape: Shape) -> HeadScores:
     """Gates of a pattern folder, from its TSV; raw values are kept, ranks use them clipped to 0…1 as loaders do."""
-    try:
-        rows = [line.split("\t") for line in path.read_text().splitlines()]
-        gates = np.array([[float(cell) for cell in row] for row in rows])
-    except OSError as error:
-        raise BadInput(f"cannot read {path} ({error.strerror})") from None
-    except ValueError:
-        raise BadInput(f"{path} is no table of gates: layers × key-value heads of numbers, tab-separated") from None
-    if gates.ndim != 2 or not gates.size or not np.isfinite(gates).all():
-        raise BadInput(f"{path} is no table of gates: it is empty or holds NaN")
+    gates = read_table(path)
     config = path.with_name(CONFIG)
     if not config.is_file():
         raise BadInput(f"{config} is missing: a pattern needs sink_size and recent_size from it")
@@ -95,69 +54,40 @@ def read(path: Path) -> HeadScores:
     return HeadScores(gates, METHOD, parameters, kv_heads=gates.shape[1], clip=(0.0, 1.0))
 
 
-def table(pattern: Float[np.ndarray, "layers kv"]) -> bytes:
+def read_table(path: Path) -> Float[np.ndarray, "layers kv"]:
+    """A tab-separated table of numbers. Raises BadInput, with the line, for a ragged row or what is no finite number."""
+    rows: list[list[float]] = []
+    for line, text in enumerate(read_text(path, "a table of gates").splitlines(), 1):
+        cells = text.split("\t")
+        if rows and len(cells) != len(rows[0]):
+            raise BadInput(f"{path}:{line}: {len(cells)} columns, where line 1 has {len(rows[0])}: no table of gates")
+        try:
+            row = [float(cell) for cell in cells]
+        except ValueError:
+            raise BadInput(f"{path}:{line}: not tab-separated numbers, so no table of gates") from None
+        if not all(map(math.isfinite, row)):
+            raise BadInput(f"{path}:{line}: holds NaN or infinity, which is no gate")
+        rows.append(row)
+    if not rows:
+        raise BadInput(f"{path} is no table of gates: it is empty")
+    return np.array(rows)
+
+
+def table(pattern: Float[np.ndarray, "layers kv"], number: str = "%.18e") -> bytes:
     """The TSV as numpy writes it by default, which is how the published files were written."""
     buffer = io.BytesIO()
-    np.savetxt(buffer, pattern, delimiter="\t")
+    np.savetxt(buffer, pattern, fmt=number, delimiter="\t")
     return buffer.getvalue()
-
-
-def _provenance(scores: HeadScores, kv: HeadScores, made: dict[str, Any], validation: Any) -> dict[str, Any]:
-    known = about(scores)
-    return {
-        "workbench": version("workbench-interp"),
-        "format": EXPORTER.name,
-        "polarity": "1 = full attention, 0 = streaming (sink + recent)",
-        "method": known["method"],
-        "parameters": known["parameters"],
-        "model": known["model"] or "unverified",
-        "shape": {"layers": kv.n_layers, "kv_heads": kv.n_heads, "query_heads": scores.n_heads},
-        "samples": scores.n,
-        "groups": scores.n_groups,
-        "kv_reduction": kv.parameters["kv_reduction"] if kv.n_heads < scores.n_heads else "none needed",
-        "cut": made,
-        "validation": "not validated" if validation is None else validation,
-    }
-
-
-def _check_unscored(scores: HeadScores, unscored: str) -> None:
-    if unscored not in ("refuse", "full"):
-        raise BadInput(f"unscored={unscored} is unknown: use refuse or full")
-    missing = int((~scores.scored).sum())
-    if missing and unscored == "refuse":
-        raise BadInput(f"{missing} of {scores.values.size} heads have no score: unscored=full keeps such heads full")
-
-
-def _kv_level(scores: HeadScores) -> HeadScores:
-    """Scores per key-value head, without one wherever any query head of the group has none."""
-    kv = scores.to_kv_heads("max")
-    known = scores.scored.reshape(kv.n_layers, kv.n_heads, -1).all(-1)
-    return replace(kv, values=np.where(known, kv.values, np.nan))
-
-
-def _size(scores: HeadScores, name: str, given: int | None) -> int:
-    size = int(scores.parameters.get(name, WINDOW[name])) if given is None else given
-    least = 1 if name == "recent_size" else 0
-    if size < least:
-        raise BadInput(f"{name}={size}: give a number of tokens from {least}")
-    return size
-
-
-def _check_origin(folder: Path) -> None:
-    """A model's own config.json, or a published pattern, is never written over."""
-    taken = [name for name in (GATES, CONFIG) if (folder / name).exists()]
-    if taken and not (folder / PROVENANCE).exists():
-        raise BadInput(f"{folder / taken[0]} exists and is of another origin: name another folder with out=")
-
-
-def _json(record: dict[str, Any]) -> bytes:
-    return (dumps(record, indent=1) + "\n").encode()
 
 
 EXPORTER = Exporter(
     name="duo-attention",
-    help="full and streaming key-value heads (DuoAttention, LServe/OmniServe, kvpress)",
+    help="full and streaming kv heads: DuoAttention (github mit-han-lab/duo-attention), RLKV",
     marker=GATES,
     write=write,
     read=read,
+    level="kv",
+    gates=True,
+    use="run DuoAttention with --attn_load_dir FOLDER --sparsity {sparsity} --sink_size {sink_size} "
+    "--recent_size {recent_size}",
 )

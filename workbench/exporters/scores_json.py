@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from workbench.errors import BadInput
-from workbench.exporters import Exporter
+from workbench.exporters import Exporter, Written
+from workbench.exporters.provenance import Shape
 from workbench.heads import HeadScores
-from workbench.scores_io import ABOUT, SCORES, read_published, score_files, write_files
+from workbench.scores_io import ABOUT, SCORES, read_published, score_files
 
 
-def write(scores: HeadScores, folder: Path) -> list[Path]:
-    """Write scores.json (published layout) and scores.meta.json (model, method, groups); all of it comes back.
+def write(scores: HeadScores) -> Written:
+    """scores.json (published layout) and scores.meta.json (model, method, groups); all of it comes back."""
+    return Written({name: text.encode() for name, text in score_files(scores).items()})
 
-    Raises BadInput where a scores.json of another origin, one without side-car, would be replaced.
-    """
-    files = {name: text.encode() for name, text in score_files(scores).items()}
-    target = folder / SCORES
-    if target.exists() and not (folder / ABOUT).exists() and target.read_bytes() != files[SCORES]:
-        raise BadInput(f"{target} exists and is of another origin: name another folder with out=")
-    return write_files(folder, files)
+
+def read(path: Path, shape: Shape) -> HeadScores:
+    """Scores with their samples; without the side-car the model is not known."""
+    return read_published(path)
 
 
 EXPORTER = Exporter(
     name="scores-json",
-    help="per-sample scores in the published layout (Retrieval_Head, HeadKV), query heads",
+    help="per-sample scores of query heads: Retrieval_Head, HeadKV",
     marker=SCORES,
     write=write,
-    read=read_published,
+    read=read,
+    side_car=ABOUT,
 )

@@ -1,0 +1,37 @@
+"""A model's config.json with more in it: never over what is there, never for a model of another shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import BadInput
+from workbench.exporters.split import Split
+from workbench.geometry import of_config
+from workbench.jsonable import dumps
+from workbench.untrusted import read_json
+
+
+def merged(config: str | None, made: Mapping[str, Any], split: Split) -> dict[str, Any]:
+    """What was made, inside the record of the config file if there is one.
+
+    Raises BadInput where the model has another shape than the list, or its config holds one of the keys.
+    """
+    if config is None:
+        return dict(made)
+    record = read_json(Path(config), "a model's config")
+    if not isinstance(record, dict):
+        raise BadInput(f"config={config} is no model's config: it is not a JSON object")
+    shape = of_config(record, config)
+    if (shape.layers, shape.heads) != (split.scores.n_layers, split.query_heads):
+        ours = f"{split.scores.n_layers} layers × {split.query_heads} heads"
+        raise BadInput(f"the list is for {ours}, but {shape}: it is another model's")
+    if held := sorted(record.keys() & made.keys()):
+        raise BadInput(f"config={config} holds {held[0]} already: take it out first")
+    return {**record, **made}
+
+
+def config_file(record: Mapping[str, Any]) -> bytes:
+    """Its text."""
+    return (dumps(record, indent=2) + "\n").encode()
