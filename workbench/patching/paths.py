@@ -49,8 +49,8 @@ def path_effects(
     clean, corrupted: ids of one shape and one padding (`attention_mask`). receivers: "logits", or any of ("q" | "k" |
     "v" | "z", layer, head) and ("mlp", layer); k and v count key-value heads. senders: "heads" gives [batch, layers,
     heads], "mlps" [batch, layers], "embeddings" [batch], and "all" [batch] gives the receivers all that the corrupted
-    run has there: the most that any sender could tell them, with all of them together. A sender that no path leads from has effect 0. memory: bytes for
-    the senders at work at a time; the result does not depend on it beyond rounding.
+    run has there, from all senders together. A sender that no path leads from has effect 0. memory: bytes for the
+    senders at work at a time; the result does not depend on it beyond rounding.
 
     Exact for LayerNorm and RMSNorm, pre-norm, post-norm and parallel blocks, soft-caps, grouped-query attention and
     windows. q and k are what the scores are made of; where one norm spans all heads (OLMo 2), TransformerLens' hook_q

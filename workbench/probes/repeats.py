@@ -6,6 +6,7 @@ attention to the token after such a copy. Averaged over the rows after the first
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +31,23 @@ class RepeatScores:
 
 
 @torch.no_grad()
-def repeat_scores(model: Any, max_len: int, seed: int = 0) -> RepeatScores:
-    """The three scores from one forward of at most max_len tokens."""
-    k = min(MOST, (max_len - 1) // COPIES)
-    special = set(model.tokenizer.all_special_ids)
-    pool = torch.tensor([t for t in range(len(model.tokenizer)) if t not in special])
-    segment = pool[torch.randint(len(pool), (k,), generator=torch.Generator().manual_seed(seed))]
+def repeat_scores(
+    model: Any, max_len: int, seed: int = 0, words: Sequence[int] | None = None
+) -> RepeatScores:  # fmt: skip
+    """The three scores from one forward of at most max_len tokens.
+
+    words: ids to take instead of the whole vocabulary, each once in a segment: heads that care for names only are
+    asked with names.
+    """
+    k, random = min(MOST, (max_len - 1) // COPIES), torch.Generator().manual_seed(seed)
+    if words is not None:
+        pool = torch.tensor(sorted(set(words)))
+        segment = pool[torch.randperm(len(pool), generator=random)[:k]]
+        k = len(segment)
+    else:
+        special = set(model.tokenizer.all_special_ids)
+        pool = torch.tensor([t for t in range(len(model.tokenizer)) if t not in special])
+        segment = pool[torch.randint(len(pool), (k,), generator=random)]
     bos = [] if model.tokenizer.bos_token_id is None else [model.tokenizer.bos_token_id]
     tokens = torch.tensor([bos + segment.tolist() * COPIES], device=model.device)
     back = [k * i for i in range(1, COPIES)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +121,8 @@ class CircuitTask:
     """A task that circuits are traced on. make(tokenizer, n, seed, **options) gives its prompts.
 
     corruptions: what may be asked for as `corruption`; the first is the default. foil_free: those whose corrupted
-    prompt asks for neither answer, fit for means and resampling.
+    prompt asks for neither answer, fit for means and resampling. roles: what a head is called that tells receivers by a
+    channel what it reads at a label, (channel, label).
     """
 
     name: str
@@ -129,6 +130,7 @@ class CircuitTask:
     make: Callable[..., CircuitPrompts]
     corruptions: tuple[str, ...]
     foil_free: tuple[str, ...] = ()
+    roles: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 def circuit_tasks() -> dict[str, CircuitTask]:
@@ -147,11 +149,17 @@ def checked_corruption(corruption: str, known: Sequence[str]) -> str:
     return corruption
 
 
+def circuit_task(name: str) -> CircuitTask:
+    """A task by its name. Raises BadInput, with the nearest, for an unknown one."""
+    known = circuit_tasks()
+    if name not in known:
+        raise BadInput(f"task={name}: no circuit task.{did_you_mean(name, known)} Tasks: {', '.join(known)}")
+    return known[name]
+
+
 def make_prompts(task: str, tokenizer: Any, n: int, seed: int = 0, **options: Any) -> CircuitPrompts:
     """n prompts of a task by its name. Raises BadInput, with the nearest name, for an unknown one and for n < 1."""
-    known = circuit_tasks()
-    if task not in known:
-        raise BadInput(f"task={task}: no circuit task.{did_you_mean(task, known)} Tasks: {', '.join(known)}")
+    make = circuit_task(task).make
     if n < 1:
         raise BadInput(f"n={n}: ask for at least one prompt")
-    return known[task].make(tokenizer, n, seed, **options)
+    return make(tokenizer, n, seed, **options)

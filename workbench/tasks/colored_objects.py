@@ -122,5 +122,5 @@ def _by_part(spans: Any, prefix: str, asked: int, foil: int | None) -> dict[str,
 
 TASK = CircuitTask(
     "colored-objects", "three coloured objects: which colour has one of them", colored_objects_prompts, CORRUPTIONS,
-    ("resample",),
+    ("resample",), {("q", "question"): "content gatherer"},
 )  # fmt: skip

@@ -169,4 +169,7 @@ def _texts(path: Path) -> list[str]:
     return out
 
 
-TASK = CircuitTask("ioi", "two names, one again: which one is given something", ioi_prompts, CORRUPTIONS, ("abc",))
+TASK = CircuitTask(
+    "ioi", "two names, one again: which one is given something", ioi_prompts, CORRUPTIONS, ("abc",),
+    {("q", "S2"): "S-inhibition"},
+)  # fmt: skip

@@ -1,0 +1,150 @@
+"""The trace, step by step: load, ask, sweep the stages, ask every receiver, ablate, look for evidence, measure, save."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+
+from workbench.circuits import Circuit
+from workbench.cost import peak_memory
+from workbench.errors import BadInput
+from workbench.heads import ModelIdentity
+from workbench.models import Model, load
+from workbench.patching import activation_effects
+from workbench.progress import Report, Stages, progress
+from workbench.runs import Remember, Run, unremembered
+from workbench.scores_io import score_files
+from workbench.sizes import bytes_of
+from workbench.tasks.circuit_prompts import CircuitPrompts, CircuitTask, circuit_task, make_prompts
+from workbench_analyses.circuits.behaviour import Behaviour, behaviour, check_behaviour
+from workbench_analyses.circuits.entering import Entering, entering
+from workbench_analyses.circuits.evidence import Evidence
+from workbench_analyses.circuits.measuring import Asked, measured
+from workbench_analyses.circuits.result import Trace
+from workbench_analyses.circuits.roles import heads_of
+from workbench_analyses.circuits.sweeps import Sweeper
+from workbench_analyses.circuits.tracing import ranking, trace_edges, trace_stages
+from workbench_analyses.trace_circuit import TraceCircuit
+
+
+@dataclass
+class Work:
+    """What every step needs. free: pairs whose corrupted prompts ask for neither answer; None where the task has none."""
+
+    config: TraceCircuit
+    model: Model
+    task: CircuitTask
+    corruption: str
+    prompts: CircuitPrompts
+    free: CircuitPrompts | None
+    remember: Remember
+
+    @classmethod
+    def of(cls, config: TraceCircuit, model: Model) -> Work:
+        """Make the prompts. Raises BadInput for what this tokenizer cannot ask."""
+        task = circuit_task(config.task)
+        corruption = config.corruption or task.corruptions[0]
+        prompts = _prompts(config, model, corruption)
+        free = None
+        if task.foil_free:
+            same = corruption in task.foil_free
+            free = prompts if same else _prompts(config, model, task.foil_free[0])
+        return cls(config, model, task, corruption, prompts, free, unremembered)
+
+
+def run_trace(config: TraceCircuit, model: Model | None = None) -> Trace:
+    """The whole trace; a run folder is written below `config.out`, if that is given."""
+    started = time.perf_counter()
+    model = model or load(config.model, config.dtype, config.device, config.trust_remote_code)
+    work = Work.of(config, model)
+    found = behaviour(model, work.prompts.prompts, config.batch)
+    check_behaviour(found, model.name, config.task, config.force)
+    identity = ModelIdentity(model.name, *model.identity())
+    asked = hashlib.sha256(json.dumps([(p.clean, p.corrupted) for p in work.prompts.prompts]).encode()).hexdigest()[:16]
+    question = {**config.question(), "identity": [identity.config_hash, identity.weights], "asked": asked}
+    opened = Run.open(config.out, "trace-circuit", model.name, question, model.label) if config.out else nullcontext()
+    with opened as run, progress() as shown:
+        if run is not None:
+            work.remember = run.remember
+        result = _traced(work, found, identity, shown)
+        cost = {"seconds": time.perf_counter() - started, "peak_memory_mib": peak_memory()}
+        result = Trace(**{**result.__dict__, "cost": cost, "path": str(run.path) if run else None})
+        if run is not None:
+            save(result, run)
+            for warning in run.warnings:
+                shown.note(f"note: {warning}")
+    return result
+
+
+def _prompts(config: TraceCircuit, model: Model, corruption: str) -> CircuitPrompts:
+    options = {"corruption": corruption, "bos": config.bos, "misfits": config.misfits}
+    extra = {"names": config.names, "folder": config.folder} if config.task == "ioi" else {}
+    made = make_prompts(config.task, model.tokenizer, config.samples, config.seed, **options, **extra)
+    longest = max(len(p.clean) for p in made.prompts)
+    if longest > model.context:
+        raise BadInput(f"task={config.task}: prompts of {longest} tokens; {model.name} takes {model.context}")
+    return made
+
+
+def _traced(work: Work, found: Behaviour, identity: ModelIdentity, shown: Stages) -> Trace:
+    config, model, gaps = work.config, work.model, found.gaps
+    sweeper = Sweeper(config, model, work.prompts, work.remember)
+    stages, choices = trace_stages(sweeper, gaps, shown.stage("stages"))
+    edges = trace_edges(sweeper, gaps, stages, shown.stage("edges")) if config.edges else []
+    ablation, ablated = _ablated(work, shown.stage("ablation"))
+    evidence = Evidence(model, work.prompts.prompts, config.batch, config.seed)
+    heads = heads_of(stages, evidence, config.tau, work.task.roles)
+    needed = () if ablated is None else tuple((int(i), int(j)) for i, j in np.argwhere(ablated.at(config.tau)))
+    circuit = Circuit(
+        identity, model.n_layers, model.n_heads, config.task, work.corruption, len(work.prompts),
+        float(found.clean.mean()), float(found.corrupted.mean()), found.accuracy,
+        tuple(s.stage for s in stages if s.heads(config.tau)), tuple(heads), tuple(edges), needed, ranking(stages),
+        {"tau": config.tau, "follow": config.follow, "mlps": config.mlps, "seed": config.seed},
+    )  # fmt: skip
+    trace = Trace(
+        config, model.label, circuit, found, stages, choices, ablation, ablated, None, work.prompts.left_out, {}
+    )
+    if config.quality == "none" or not circuit.nodes:
+        return trace
+    free = None if work.free is None else work.free.prompts
+    asked = Asked(model, work.prompts.prompts, free, config.ablation, config.seed, config.batch, config.memory)  # pyright: ignore[reportArgumentType] - the config has checked `ablation`
+    return trace.with_quality(measured(asked, circuit, shown.stage("quality")))
+
+
+def _ablated(work: Work, report: Report) -> tuple[np.ndarray | None, Entering | None]:
+    """Each head's output, everywhere, from a prompt that asks for neither answer; shares are of the clean difference."""
+    if work.free is None:
+        return None, None
+    config, model, parts = work.config, work.model, []
+    chunks = [range(i, min(i + config.batch, len(work.free))) for i in range(0, len(work.free), config.batch)]
+    for i, which in enumerate(chunks):
+        rows = work.free.rows(which).to(model.device)
+
+        def effects(rows=rows) -> np.ndarray:
+            out = activation_effects(
+                model, rows.clean, rows.corrupted, rows.answers, attention_mask=rows.mask,
+                memory=bytes_of(config.memory),
+            )  # fmt: skip
+            return out.double().cpu().numpy()
+
+        parts.append(np.asarray(work.remember(f"ablation-{i}", lambda e=effects: ({"effects": e()}, {}))[0]["effects"]))
+        report(i + 1, len(chunks))
+    clean = behaviour(model, work.free.prompts, config.batch).clean
+    effects_of = np.concatenate(parts)
+    return effects_of, entering(effects_of, -clean, config.seed)
+
+
+def save(result: Trace, run: Run) -> None:
+    """Write the circuit, its heads as a table, effects prompt by prompt, the ranking as scores, the report, the record."""
+    run.write_text("circuit.json", result.circuit.json())
+    run.write_text("heads.csv", result.circuit.csv())
+    run.write_tensors("effects.safetensors", result.effects())
+    for name, text in score_files(result.scores).items():
+        run.write_text(name, text)
+    run.write_text("report.html", result.report())
+    run.finish(result.summary(), result.cost)

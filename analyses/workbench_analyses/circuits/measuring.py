@@ -1,0 +1,48 @@
+"""How good the traced circuit is, and whether its ranking of heads is better than cheaper ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from workbench.circuits import Circuit
+from workbench.models import Model
+from workbench.patching.replacements import How
+from workbench.progress import Report
+from workbench.sizes import bytes_of
+from workbench.tasks.circuit_prompts import CircuitPrompt
+from workbench_analyses.circuits.ablated import Ablated
+from workbench_analyses.circuits.completeness import groups_of
+from workbench_analyses.circuits.curves import performance_curves
+from workbench_analyses.circuits.quality import Quality, circuit_quality
+from workbench_analyses.circuits.rankings import orders_of, rankings
+
+STEPS = 4
+
+
+@dataclass(frozen=True)
+class Asked:
+    """prompts: the pairs that were traced. free: pairs whose corrupted side asks for neither answer, if there are any."""
+
+    model: Model
+    prompts: Sequence[CircuitPrompt]
+    free: Sequence[CircuitPrompt] | None
+    how: How
+    seed: int
+    batch: int
+    memory: str
+
+
+def measured(asked: Asked, circuit: Circuit, report: Report) -> Quality:
+    """Heads outside a set come from prompts that ask for neither answer, where the task has such: so those count too
+    that do the same in both sides of a minimal pair."""
+    memory = bytes_of(asked.memory)
+    ablated = Ablated.of(asked.model, asked.prompts if asked.free is None else asked.free, asked.how, memory=memory)
+    report(1, STEPS)
+    quality = circuit_quality(ablated, circuit.nodes, groups_of(circuit), seed=asked.seed)
+    report(2, STEPS)
+    scores = rankings(asked.model, asked.prompts, circuit, asked.free, asked.batch, memory)
+    report(3, STEPS)
+    curves = performance_curves(ablated, orders_of(scores), seed=asked.seed)
+    report(STEPS, STEPS)
+    return replace(quality, curves=curves)

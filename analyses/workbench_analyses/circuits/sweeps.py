@@ -1,0 +1,93 @@
+"""One sweep: the effects of all heads on some receivers at a label, prompt by prompt, kept in the run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from workbench.circuits import Place
+from workbench.models import Model
+from workbench.patching import path_effects
+from workbench.runs import Remember
+from workbench.sizes import bytes_of
+from workbench.tasks.circuit_prompts import CircuitPrompt, CircuitPrompts, circuit_rows
+from workbench_analyses.trace_circuit import TraceCircuit
+
+LOGITS = "resid"
+"""The channel of the stream behind the last block."""
+CHANNELS = ("q", "k", "v")
+
+
+@dataclass
+class Sweeper:
+    """Path effects in one model and task. What was computed once is not computed again, in this run or a later one."""
+
+    config: TraceCircuit
+    model: Model
+    prompts: CircuitPrompts
+    remember: Remember
+    held: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def heads(
+        self, receivers: Sequence[Place], channel: str, label: str, n: int | None = None
+    ) -> Float[np.ndarray, "n layers heads"]:
+        """Change of the logit difference by each head, through these receivers; of the first n prompts, or all.
+
+        Prompts without the label have no such path: 0. Nor have those that differ behind it only.
+        """
+        return self._effects("heads", receivers, channel, label, n)
+
+    def whole(self, receivers: Sequence[Place], channel: str, label: str) -> Float[np.ndarray, " n"]:
+        """The same where the receivers get all of the corrupted run."""
+        return self._effects("all", receivers, channel, label, None)
+
+    def _effects(self, senders: Any, receivers: Sequence[Place], channel: str, label: str, n: int | None) -> Any:
+        count = len(self.prompts) if n is None else min(n, len(self.prompts))
+        asked = "logits" if channel == LOGITS else self._receivers(receivers, channel)
+        parts = []
+        for start in range(0, count, self.config.batch):
+            which = range(start, min(start + self.config.batch, count))
+            named = json.dumps([senders, asked, label, which.start, which.stop])
+            unit = f"{senders}-{channel}-{label}-{hashlib.sha256(named.encode()).hexdigest()[:12]}"
+            if unit not in self.held:
+                self.held[unit] = np.asarray(
+                    self.remember(unit, lambda w=which: ({"effects": self._chunk(senders, asked, label, w)}, {}))[0][
+                        "effects"
+                    ]
+                )
+            parts.append(self.held[unit])
+        return np.concatenate(parts)
+
+    def _receivers(self, heads: Sequence[Place], channel: str) -> list[tuple[str, int, int]]:
+        """k and v belong to key-value heads, which serve several query heads."""
+        group = self.model.n_heads // self.model.n_kv_heads if channel in ("k", "v") else 1
+        return sorted({(channel, layer, head // group) for layer, head in heads})
+
+    def _chunk(self, senders: Any, asked: Any, label: str, which: range) -> Float[np.ndarray, "b *senders"]:
+        shape = (self.model.n_layers, self.model.n_heads) if senders == "heads" else ()
+        out = np.zeros((len(which), *shape))
+        there = [i for i in which if reaches(self.prompts.prompts[i], label)]
+        if there:
+            rows = circuit_rows([self.prompts.prompts[i] for i in there]).to(self.model.device)
+            mlps: Any = self.config.mlps  # one of MLPS, as the config has checked
+            effects = path_effects(
+                self.model, rows.clean, rows.corrupted, rows.answers, asked, rows.at(label), mlps, senders, rows.mask,
+                bytes_of(self.config.memory),
+            )  # fmt: skip
+            out[[i - which.start for i in there]] = effects.to(torch.float64).cpu().numpy()
+        return out
+
+
+def reaches(prompt: CircuitPrompt, label: str) -> bool:
+    """Whether the corruption is felt at a label: whether anything up to there differs."""
+    if label not in prompt.spans:
+        return False
+    stop = prompt.spans[label][1]
+    return prompt.clean[:stop] != prompt.corrupted[:stop]

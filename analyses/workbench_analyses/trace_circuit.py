@@ -1,0 +1,121 @@
+"""Which heads does a task run through, and what do they tell one another? `workbench trace-circuit`.
+
+Exact path patching from the logits down: movers, what tells them where to look, what tells that, with the evidence for
+each head's role (Wang et al. 2022, arXiv 2211.00593; Merullo et al. 2023, arXiv 2310.08744), and an ablation column.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import chz
+
+from workbench.command import Command
+from workbench.errors import BadInput, did_you_mean
+
+if TYPE_CHECKING:
+    from workbench.models import Model
+    from workbench_analyses.circuits.result import Trace
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+MLPS = ("live", "frozen")
+MISFITS = ("replace", "refuse")
+ABLATIONS = ("resample", "mean", "zero")
+QUALITY = ("default", "none")
+LEAST = 16
+ASIDE = ("out", "device", "batch", "memory")
+"""Options that change no number."""
+
+
+@chz.chz
+class TraceCircuit:
+    """Options of the trace; all but those of ASIDE can change a number and belong to the question."""
+
+    model: str = chz.field(default="planted-ioi", doc="bundled name, local Hugging Face folder or hub id")
+    task: str = chz.field(default="ioi", doc="ioi, colored-objects, greater-than or induction")
+    corruption: str | None = chz.field(default=None, doc="what the corrupted prompts change; default: the task's first")
+    samples: int = chz.field(default=100, doc="pairs of prompts")
+    explore: int = chz.field(default=32, doc="pairs on which the next channel and position are chosen")
+    tau: float = chz.field(default=0.02, doc="share of the gap that a head's lower 95 % bound must exceed")
+    follow: float = chz.field(default=0.5, doc="channels and positions followed: this share of the largest, or more")
+    depth: int = chz.field(default=4, doc="stages at most, counted from the logits")
+    mlps: str = chz.field(default="live", doc="MLPs between sender and receiver: live or frozen")
+    edges: bool = chz.field(default=True, doc="ask every receiver by itself: who tells it?")
+    ablation: str = chz.field(default="resample", doc="what heads outside a circuit give: resample, mean or zero")
+    quality: str = chz.field(default="default", doc="faithfulness, completeness, minimality, curves: default or none")
+    names: tuple[str, ...] | None = chz.field(default=None, doc="ioi: names instead of the published 99")
+    folder: str | None = chz.field(default=None, doc="ioi: folder with templates and words in MIB's form")
+    misfits: str = chz.field(default="replace", doc="words that are not one token: replace or refuse")
+    force: bool = chz.field(default=False, doc="go on where the model cannot do the task")
+    bos: bool | None = chz.field(default=None, doc="begin prompts with BOS; default: as the tokenizer does")
+    seed: int = chz.field(default=0, doc="draws prompts, resamples and controls")
+    dtype: str = chz.field(default="float32", doc="float32, bfloat16, float16 or float64")
+    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
+    trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
+    batch: int = chz.field(default=50, doc="prompts at a time")
+    memory: str = chz.field(default="2GB", doc="bytes that senders at work may take")
+    out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
+
+    @chz.validate
+    def _sane(self) -> None:
+        known = {"dtype": DTYPES, "mlps": MLPS, "misfits": MISFITS, "ablation": ABLATIONS, "quality": QUALITY}
+        for name, values in known.items():
+            if (value := getattr(self, name)) not in values:
+                raise BadInput(f"{name}={value}: use {', '.join(values)}.{did_you_mean(value, values)}")
+        if self.samples < LEAST:
+            raise BadInput(f"samples={self.samples}: give at least {LEAST}, of which intervals are made")
+        if self.explore < 2:
+            raise BadInput(f"explore={self.explore}: give at least 2")
+        if not 0 < self.tau < 1 or not 0 < self.follow <= 1:
+            raise BadInput(f"tau={self.tau:g}, follow={self.follow:g}: shares above 0, tau below 1, follow at most 1")
+        if self.depth < 1 or self.batch < 1 or self.seed < 0:
+            raise BadInput("depth and batch must be at least 1, seed at least 0")
+        if self.task != "ioi" and (self.names is not None or self.folder is not None):
+            raise BadInput(f"names= and folder= are for task=ioi, not for task={self.task}")
+
+    def question(self) -> dict[str, Any]:
+        """Every option that can change a number."""
+        return {k: v for k, v in chz.asdict(self).items() if k not in ASIDE}
+
+
+def trace(model: Model | str | TraceCircuit = "planted-ioi", **options: Any) -> Trace:
+    """Trace the circuit of a task; writes nothing unless `out=` is given.
+
+    model: a loaded Model, a live TransformerBridge, a name, or a whole TraceCircuit config. options: the fields of
+    TraceCircuit. Raises BadInput and ModelError in one line, also where the model cannot do the task.
+    """
+    if isinstance(model, TraceCircuit):
+        config, loaded = chz.replace(model, **options) if options else model, None
+    elif isinstance(model, str):
+        config, loaded = TraceCircuit(model=model, **{"out": None, **options}), None
+    else:
+        from workbench.models import load
+
+        loaded = load(model)
+        config = TraceCircuit(model=loaded.name, **{"out": None, **options})
+    _check_cheaply(config, locating=loaded is None)
+    from workbench_analyses.circuits.experiment import run_trace
+
+    return run_trace(config, loaded)
+
+
+def _check_cheaply(config: TraceCircuit, locating: bool) -> None:
+    """What is wrong is said before torch is imported, which takes seconds."""
+    from workbench.atomic import check_writable
+    from workbench.sizes import bytes_of
+    from workbench.sources import locate
+    from workbench.tasks.circuit_prompts import checked_corruption, circuit_task
+
+    task = circuit_task(config.task)
+    if config.corruption is not None:
+        checked_corruption(config.corruption, task.corruptions)
+    bytes_of(config.memory, "memory")
+    if locating:
+        locate(config.model, config.trust_remote_code)
+    if config.out:
+        check_writable(config.out)
+
+
+COMMAND = Command(
+    "trace-circuit", "trace the heads that a task runs through, with their roles and edges", TraceCircuit, trace
+)
