@@ -107,9 +107,9 @@ def _by_budget(scores: HeadScores, how: Cutting) -> tuple[HeadSet, str, dict[str
     assert how.budget is not None and how.context is not None
     size, missing = scores.values.size, int((~scores.scored).sum())
     least = min(1.0, how.window / how.context)
-    share = (how.budget - least) / (1 - least) if least < 1 else float(how.budget == 1)
+    share = (how.budget - least) / (1 - least) if least < 1 else 1.0
     room = int(np.floor(size * share + 1e-9)) - missing
-    if share < 0 or room < 0:
+    if how.budget < least or room < 0:
         held = least + (1 - least) * missing / size
         raise BadInput(f"budget={how.budget:g}: sinks and windows alone are {held:.3g} at {how.context:,} tokens")
     rule = f"the {room} best of {size}: as many as {how.budget:g} of the cache holds (ties by {_ties(scores)})"
