@@ -57,5 +57,11 @@ def read_heads(path: str | Path) -> HeadSet:
     return HeadSet(tuple(Head(i, head) for i, row in enumerate(found, FIRST_LAYER) for head in row))
 
 
+def about_list(path: str | Path) -> Mapping[str, Any]:
+    """What our own layout says beside the heads; nothing of the authors' layout. For files that `read_heads` reads."""
+    found = json.loads(Path(path).read_text())
+    return {k: v for k, v in found.items() if k != "heads"} if isinstance(found, dict) else {}
+
+
 def _row(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(x, int) and not isinstance(x, bool) and x >= 0 for x in value)

@@ -1,7 +1,7 @@
 """Does calibrating a head's sinks mend answers? `workbench calibrate`.
 
-Every head alone on one half of a task's samples, the list of those that help on the other half (ACT, Yu et al. 2024,
-arXiv 2406.15765, with the controls that it lacks).
+Every head alone on one half of a task's samples, the list of those that help, or a given one, on the other half (ACT,
+Yu et al. 2024, arXiv 2406.15765, with the controls that it lacks).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import chz
 
+from workbench import backend_names
 from workbench.command import Command
 from workbench.errors import BadInput
 
@@ -34,6 +35,7 @@ class CalibrateHeads:
 
     model: str = chz.field(default="llama", doc="bundled name, local Hugging Face folder or hub id")
     task: str = chz.field(default="needle-choice", doc="needle-choice, yes-no, or JSONL of prompt, choices, answer")
+    heads: str | None = chz.field(default=None, doc="a file with a list: it is judged, no head is selected")
     samples: int = chz.field(default=1000, doc="samples, at most; half selects heads, half judges the list")
     beta: float = chz.field(default=0.4, doc="share of its weight that a sink keeps")
     rule: str = chz.field(default="corrected", doc="how sinks are found: corrected or paper")
@@ -52,12 +54,14 @@ class CalibrateHeads:
     seed: int = chz.field(default=0, doc="draws samples, halves, tosses and controls")
     dtype: str = chz.field(default="float32", doc="float32, bfloat16 or float16")
     device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
+    backend: str = chz.field(default="auto", doc=backend_names.DOC)
     trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     batch: int = chz.field(default=32, doc="rows in one forward")
     out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
 
     @chz.validate
     def _sane(self) -> None:
+        backend_names.checked(self.backend)
         for name, known in (("rule", RULES), ("receivers", RECEIVERS), ("score", SCORES), ("dtype", DTYPES)):
             if getattr(self, name) not in known:
                 raise BadInput(f"{name}={getattr(self, name)}: use {', '.join(known)}")
@@ -84,11 +88,14 @@ class CalibrateHeads:
 
     def question(self) -> dict[str, Any]:
         """Every option that can change a number."""
-        return {k: v for k, v in chz.asdict(self).items() if k not in ASIDE}
+        asked = chz.asdict(self).items()
+        return {k: v for k, v in asked if k not in ASIDE and (k, v) != backend_names.UNSAID}
 
 
 def calibrate(model: Model | str | CalibrateHeads = "llama", **options: Any) -> Calibration:
-    """Calibrate every head alone, then the list of those that help; writes nothing unless `out=` is given.
+    """Calibrate every head alone, then the list of those that help, or only a list that is given in a file (`heads=`).
+
+    Writes nothing unless `out=` is given.
 
     model: a loaded Model, a live TransformerBridge, a name, or a whole CalibrateHeads config. options: the fields of
     CalibrateHeads. Raises BadInput and ModelError in one line.
@@ -101,7 +108,7 @@ def calibrate(model: Model | str | CalibrateHeads = "llama", **options: Any) -> 
         from workbench.models import load
 
         loaded = load(model)
-        config = CalibrateHeads(model=loaded.name, **{"out": None, **options})
+        config = CalibrateHeads(model=loaded.name, **{"out": None, "backend": loaded.backend, **options})
     _check_cheaply(config, locating=loaded is None)
     from workbench_analyses.calibration.experiment import run_experiment
 
@@ -111,12 +118,15 @@ def calibrate(model: Model | str | CalibrateHeads = "llama", **options: Any) -> 
 def _check_cheaply(config: CalibrateHeads, locating: bool) -> None:
     """What is wrong is said before torch is imported, which takes seconds."""
     from workbench.atomic import check_writable
+    from workbench.head_lists import read_heads
     from workbench.sources import locate
     from workbench.tasks.choices import check_task
 
     if locating:
         locate(config.model, config.trust_remote_code)
     check_task(config.task)
+    if config.heads:
+        read_heads(config.heads)
     if config.out:
         check_writable(config.out)
 

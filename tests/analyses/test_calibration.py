@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from io import StringIO
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from workbench_analyses.calibrate_heads import CalibrateHeads
 from workbench_analyses.calibration.alone import each_alone, rule_of
 from workbench_analyses.calibration.experiment import halves, tried_layers
@@ -15,7 +18,7 @@ from workbench_analyses.calibration.lists import margins_of_lists
 import workbench as wb
 from workbench.choosing import choose
 from workbench.errors import BadInput
-from workbench.head_lists import read_heads
+from workbench.head_lists import act_list, head_list, read_heads
 from workbench.reference_models.catalogue import PLANTED
 from workbench.reference_models.recipes import grammar
 from workbench.sinks import prompt_sinks
@@ -191,6 +194,68 @@ def test_a_run_is_resumed_and_keeps_its_list(planted, tmp_path):
     assert not (folder / "head_list_act.json").exists()  # its layout has no place for layer 1
     page = (folder / "report.html").read_text()
     assert page.index("eligible pairs: ") < page.index("A sink is a key")
+
+
+@pytest.fixture(scope="module")
+def lists(tmp_path_factory):
+    """The planted heads that help and harm, in both layouts where both can name them."""
+    folder = tmp_path_factory.mktemp("lists")
+    (folder / "help.json").write_text(head_list([HELP], {"model": "planted-calibrate", "calibrate": {"beta": 0.2}}))
+    (folder / "harm.json").write_text(head_list([HARM], {}))
+    (folder / "act.json").write_text(act_list([(2, 1), (2, 4)], 3))
+    return folder
+
+
+def test_a_given_list_is_judged_as_the_run_that_chose_it_judges_it(planted, found, lists):
+    given = wb.analyses.calibrate_heads.calibrate(planted, samples=100, heads=str(lists / "help.json"))
+    assert given.heads == (HELP,) and given.tried == found.tried and given.judgement == found.judgement
+    assert given.helps and "a list of 1 heads was given; on 50 held-out samples accuracy rises (" in given.verdict
+    assert given.chance == "eligible pairs: 50 of 50 (head, sample) pairs of the list have a sink to calibrate (100.0%)"
+    assert given.measured.source.endswith("help.json (chosen with beta=0.2)") and given.summary()["given"] == [[*HELP]]
+    with pytest.raises(ValueError, match="no head was calibrated alone"):
+        _ = given.alone
+
+
+def test_a_given_list_that_harms_is_not_said_to_help(planted, lists):
+    harm = wb.analyses.calibrate_heads.calibrate(planted, samples=40, heads=str(lists / "harm.json"))
+    assert not harm.helps and harm.judgement.chosen.gain < 0 and harm.judgement.n == 20
+    assert "the margin is NOT shown to rise more than with 7 matched lists" in harm.verdict
+
+
+def test_the_authors_layout_is_judged_too_and_its_sinks_are_said_to_be_few(planted, lists, tmp_path):
+    got = wb.analyses.calibrate_heads.calibrate(planted, samples=40, heads=str(lists / "act.json"), out=str(tmp_path))
+    assert got.heads == ((2, 1), (2, 4)) and got.verdict.endswith("(0.0%): not applicable")
+    files = {f.name for f in (tmp_path / got.path.rpartition("/")[2]).iterdir()}
+    assert {"head_list.json", "head_list_act.json", "report.html"} <= files and "heads.parquet" not in files
+    page = got.report()
+    assert "Each head alone" not in page and "given, so no head is selected" in page and got.unlisted is None
+    again = wb.analyses.calibrate_heads.calibrate(planted, samples=40, heads=got.path + "/head_list_act.json")
+    assert again.judgement == got.judgement
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"heads": [[1, 8]]}', "L1H8 is no head of planted-calibrate, which has 8 heads in layers"),
+        ('{"heads": []}', "no head in it"),
+        ('{"heads": [[1, 2], [1, 2]]}', "twice"),
+        ("[[0], [3]]", "L3H3 is no head"),
+    ],
+)
+def test_lists_that_do_not_fit_are_named(planted, tmp_path, text, says):
+    (tmp_path / "list.json").write_text(text)
+    with pytest.raises(BadInput, match=says) as error:
+        wb.analyses.calibrate_heads.calibrate(planted, samples=40, heads=str(tmp_path / "list.json"))
+    assert "\n" not in str(error.value)
+
+
+def test_why_there_is_no_list_in_the_authors_layout_is_said(found):
+    shown = Console(width=200, record=True, file=StringIO())
+    shown.print(replace(found, path="runs/x"))
+    why = f"no head_list_act.json: the authors' layout begins at layer 2 and has no place for L{HELP[0]}H{HELP[1]}"
+    assert why in shown.export_text() and found.summary()["note"].startswith(why)
+    page = found.report()
+    assert "head_list.json" in page and "No head_list_act.json: the authors" in page
 
 
 def test_layers_are_the_papers_as_fractions_of_the_depth(planted):

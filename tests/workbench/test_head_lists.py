@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 from workbench.errors import BadInput
-from workbench.head_lists import act_list, head_list, read_heads
+from workbench.head_lists import about_list, act_list, head_list, read_heads
 
 
 def test_both_layouts_come_back(tmp_path):
     rng = np.random.default_rng()
     heads = sorted({(int(i), int(j)) for i, j in zip(rng.integers(2, 32, 40), rng.integers(0, 32, 40), strict=True)})
-    for text in (head_list(heads, {"beta": 0.4, "model": "x"}), act_list(heads, 32)):
+    about = {"beta": 0.4, "model": "x"}
+    for text, says in ((head_list(heads, about), about), (act_list(heads, 32), {})):
         (tmp_path / "list.json").write_text(text)
         assert [tuple(h) for h in read_heads(tmp_path / "list.json")] == heads
+        assert about_list(tmp_path / "list.json") == says
 
 
 def test_the_authors_first_row_is_layer_two(tmp_path):

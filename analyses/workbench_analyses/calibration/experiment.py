@@ -1,4 +1,4 @@
-"""The experiment, step by step: load, ask, calibrate each head alone, choose, judge the list, save."""
+"""The experiment, step by step: load, ask, calibrate each head alone and choose, or take a list; judge it, save."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from workbench import backends
 from workbench.controls import Heads, matched_lists, p_value
 from workbench.cost import peak_memory
 from workbench.errors import BadInput
-from workbench.head_lists import FIRST_LAYER, act_list, head_list
-from workbench.heads import ModelIdentity
+from workbench.head_lists import about_list, act_list, head_list, read_heads
+from workbench.heads import Head, ModelIdentity
+from workbench.jsonable import jsonable
 from workbench.models import Model, load
 from workbench.paired import discordant, flips_for, mcnemar_p, sign_flip_p
 from workbench.progress import Report, progress
 from workbench.runs import Remember, Run, unremembered
-from workbench.sinks import LEAST_QUERIES
+from workbench.sinks import LEAST_QUERIES, prompt_sinks
 from workbench.tasks.assembling import Assembler
 from workbench.tasks.choices import ChoiceSample, choice_samples
 from workbench_analyses.calibrate_heads import LEAST, CalibrateHeads
 from workbench_analyses.calibration.alone import each_alone, eligible, rule_of
 from workbench_analyses.calibration.lists import margins_of_lists
-from workbench_analyses.calibration.result import Alone, Calibration, Judged, Judgement
+from workbench_analyses.calibration.measured import Alone, Given, Judged, Judgement
+from workbench_analyses.calibration.result import Calibration
 
 UNIT = 32
 """Samples in a unit of work."""
@@ -36,6 +39,7 @@ UNIT = 32
 class _Work:
     config: CalibrateHeads
     model: Model
+    identity: ModelIdentity
     layers: tuple[int, ...]
     remember: Remember
 
@@ -44,7 +48,9 @@ def run_experiment(config: CalibrateHeads, model: Model | None = None) -> Calibr
     """The whole experiment; a run folder is written below `config.out`, if that is given."""
     started = time.perf_counter()
     model = model or load(config.model, config.dtype, config.device, config.trust_remote_code)
-    layers = tried_layers(config, model)
+    backends.demand(config.backend, model.device)
+    listed = given_heads(config, model) if config.heads else None
+    layers = tried_layers(config, model, listed or ())
     samples = choice_samples(
         config.task, Assembler(model.tokenizer, config.template), config.samples, config.seed, config.score
     )
@@ -52,24 +58,23 @@ def run_experiment(config: CalibrateHeads, model: Model | None = None) -> Calibr
     identity = ModelIdentity(model.name, *model.identity())
     asked = hashlib.sha256(json.dumps([(s.prompt, s.choices, s.answer) for s in samples]).encode()).hexdigest()[:16]
     question = {**config.question(), "identity": [identity.config_hash, identity.weights], "asked": asked}
-    opened = Run.open(config.out, "calibrate", model.name, question, model.label) if config.out else nullcontext()
-    with opened as run, progress() as stages:
-        work = _Work(config, model, layers, run.remember if run else unremembered)
+    question |= {"list": listed} if listed else {}
+    backend, opened = backends.in_words(config.backend, model.device), nullcontext()
+    if config.out:
+        opened = Run.open(config.out, "calibrate", model.name, question, model.label, backend)
+    with backends.used(model, config.backend), opened as run, progress() as stages:
+        work = _Work(config, model, identity, layers, run.remember if run else unremembered)
         select, hold = halves(samples, config.seed)
-        alone = _alone(work, select, stages.stage("each head alone"))
-        judgement = _judge(work, alone, hold, stages.stage("lists"))
+        if listed:
+            measured: Alone | Given = _given(work, listed, hold, stages.stage("sinks"))
+        else:
+            measured = _alone(work, select, stages.stage("each head alone"))
+        judgement = _judge(work, measured, hold, stages.stage("lists"))
         cost = {"seconds": time.perf_counter() - started, "peak_memory_mib": peak_memory()}
+        path = str(run.path) if run else None
         result = Calibration(
-            config,
-            model.label,
-            identity,
-            layers,
-            model.n_layers,
-            alone,
-            judgement,
-            cost,
-            str(run.path) if run else None,
-        )
+            config, model.label, identity, layers, model.n_layers, measured, judgement, cost, path
+        )  # fmt: skip
         if run is not None:
             save(result, run)
             for warning in run.warnings:
@@ -77,20 +82,46 @@ def run_experiment(config: CalibrateHeads, model: Model | None = None) -> Calibr
     return result
 
 
-def tried_layers(config: CalibrateHeads, model: Model) -> tuple[int, ...]:
-    """Layers as asked, or all but the first two and the last of 32, as fractions of the depth (the paper's choice)."""
-    n = model.n_layers
+def given_heads(config: CalibrateHeads, model: Model) -> Heads:
+    """The list to be judged. Raises BadInput for one without heads, or with heads that the model has not."""
+    heads = tuple((layer, head) for layer, head in read_heads(str(config.heads)))
+    if not heads:
+        raise BadInput(f"heads={config.heads}: no head in it")
+    unknown = [h for h in heads if h[0] not in model.seam.layers or h[1] >= model.n_heads]
+    if unknown:
+        raise BadInput(
+            f"heads={config.heads}: {Head(*unknown[0])} is no head of {model.name}, which has {model.n_heads} heads in "
+            f"layers {sorted(model.seam.layers)}"
+        )
+    return tuple(sorted(heads))
+
+
+def list_source(config: CalibrateHeads, model: ModelIdentity) -> str:
+    """Where a list is from, and what it says of itself that is otherwise here."""
+    about = about_list(str(config.heads))
+    was = {name: about.get(name) for name in ("model", "weights")} | (about.get("calibrate") or {})
+    now = jsonable({"model": model.name, "weights": model.weights, **config.question()})
+    other = [f"{name}={value}" for name, value in was.items() if value is not None and value != now.get(name)]
+    return f"{config.heads} (chosen with {', '.join(other)})" if other else str(config.heads)
+
+
+def tried_layers(config: CalibrateHeads, model: Model, listed: Heads = ()) -> tuple[int, ...]:
+    """Layers as asked, or all but the first two and the last of 32, as fractions of the depth (the paper's choice).
+
+    Layers of a list that is given are always among them, for its controls are drawn there.
+    """
+    n, own = model.n_layers, {layer for layer, _ in listed}
     if config.layers is None:
-        chosen = tuple(i for i in range(round(2 * n / 32), n - round(n / 32)) if i in model.seam.layers)
+        chosen = {i for i in range(round(2 * n / 32), n - round(n / 32)) if i in model.seam.layers} | own
         if not chosen:
             raise BadInput(
                 f"{model.name}: no attention in its middle layers; give layers= of {sorted(model.seam.layers)}"
             )
-        return chosen
+        return tuple(sorted(chosen))
     unknown = [i for i in config.layers if i not in model.seam.layers]
     if unknown:
         raise BadInput(f"layers={unknown}: {model.name} has attention in layers {sorted(model.seam.layers)}")
-    return tuple(sorted(set(config.layers)))
+    return tuple(sorted(own.union(config.layers)))
 
 
 def _check(config: CalibrateHeads, model: Model, samples: Sequence[ChoiceSample]) -> None:
@@ -127,13 +158,13 @@ def _alone(work: _Work, samples: Sequence[ChoiceSample], report: Report) -> Alon
         report(i + 1, len(chunks))
     margin = np.concatenate([p["margin"] for p in parts])
     change, sinks = (np.concatenate([p[name] for p in parts], -1) for name in ("change", "sinks"))
-    tried = [(layer, head) for layer in work.layers for head in range(work.model.n_heads)]
+    tried = _tried(work)
     moved = np.array([change[h] for h in tried])
     before, after = margin > 0, (margin + moved) > 0
     mended, spoiled = discordant(before, after)
     p, exact = sign_flip_p(moved, config.seed, flips_for(len(tried), config.level)), mcnemar_p(mended, spoiled)
     return Alone(
-        tuple(tried), margin, moved, eligible(sinks, work.layers), np.array([(sinks[h] > 0).mean() for h in tried]),
+        tried, margin, moved, eligible(sinks, work.layers), np.array([(sinks[h] > 0).mean() for h in tried]),
         p, _corrected(p), mended, spoiled, exact, _corrected(exact), config.level,
     )  # fmt: skip
 
@@ -144,11 +175,35 @@ def _corrected(p: np.ndarray) -> np.ndarray:
     return false_discovery_control(p)
 
 
-def _judge(work: _Work, alone: Alone, samples: Sequence[ChoiceSample], report: Report) -> Judgement:
+def _given(work: _Work, heads: Heads, samples: Sequence[ChoiceSample], report: Report) -> Given:
+    """Where a given list has something to calibrate, on the half that judges it."""
+    chunks, parts = [samples[i : i + UNIT] for i in range(0, len(samples), UNIT)], []
+    for i, chunk in enumerate(chunks):
+        parts.append(work.remember(f"sinks-{i}", lambda c=chunk: (_sinks(work, c), {}))[0]["sinks"])
+        report(i + 1, len(chunks))
+    sinks = np.concatenate(parts, -1) > 0
+    tried = _tried(work)
+    eligible = sum(int(sinks[h].sum()) for h in heads), len(heads) * len(samples)
+    return Given(
+        list_source(work.config, work.identity), heads, tried, np.array([sinks[h].mean() for h in tried]), eligible
+    )
+
+
+def _sinks(work: _Work, samples: Sequence[ChoiceSample]) -> dict[str, np.ndarray]:
+    found = prompt_sinks(work.model, [s.prompt for s in samples], rule_of(work.config))
+    return {"sinks": found.sum(-1).permute(0, 2, 1).cpu().numpy()}
+
+
+def _tried(work: _Work) -> Heads:
+    return tuple((layer, head) for layer in work.layers for head in range(work.model.n_heads))
+
+
+def _judge(work: _Work, measured: Alone | Given, samples: Sequence[ChoiceSample], report: Report) -> Judgement:
     """The list, random lists with its number of heads in each layer, and all heads, on the other half."""
-    config, chosen = work.config, alone.helpful
-    matched, enumerated = matched_lists(chosen, alone.heads, config.draws, config.seed) if chosen else ([], False)
-    lists: list[Heads] = [(), alone.heads, *([chosen] if chosen else []), *matched]
+    config, tried = work.config, _tried(work)
+    chosen = measured.heads if isinstance(measured, Given) else measured.helpful
+    matched, enumerated = matched_lists(chosen, tried, config.draws, config.seed) if chosen else ([], False)
+    lists: list[Heads] = [(), tried, *([chosen] if chosen else []), *matched]
     key = hashlib.sha256(json.dumps(lists).encode()).hexdigest()[:8]
     chunks, parts = [samples[i : i + UNIT] for i in range(0, len(samples), UNIT)], []
     for i, chunk in enumerate(chunks):
@@ -170,10 +225,10 @@ def save(result: Calibration, run: Run) -> None:
     """Write the table of heads, the list in two layouts, the report, the record."""
     import pandas as pd
 
-    heads = result.alone.helpful
-    run.write_text("head_list.json", head_list(heads, result.about_list()))
-    if all(layer >= FIRST_LAYER for layer, _ in heads):
-        run.write_text("head_list_act.json", act_list(heads, result.n_layers))
-    run.write_table("heads.parquet", pd.DataFrame(result.rows()))
+    run.write_text("head_list.json", head_list(result.heads, result.about_list()))
+    if not result.unlisted:
+        run.write_text("head_list_act.json", act_list(result.heads, result.n_layers))
+    if rows := result.rows():
+        run.write_table("heads.parquet", pd.DataFrame(rows))
     run.write_text("report.html", result.report())
     run.finish(result.summary(), result.cost)

@@ -3,38 +3,50 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.head_lists import act_list, head_list
 from workbench.views import Block, Command, Download, Downloads, HeadMap, Page, Points, Prose, Scatter, Section, Table
+from workbench_analyses.calibration.measured import Given
 from workbench_analyses.calibration.terminal import LISTS, list_rows
 
 if TYPE_CHECKING:
     from workbench_analyses.calibration.result import Calibration
 
 LEAST_Q = 1e-6
-METHOD = (
+ACT = (
     "A sink is a key that a head looks at more than its share (see the parameters). Calibrating a head leaves its sinks "
     "a share beta of their weight and gives the rest to the receivers in proportion to theirs, so rows still sum to one "
-    "(ACT, Yu et al. 2024, arXiv 2406.15765). Sinks are found in the prompt, head by head, as the model runs.",
-    "The margin of a sample is the log-probability of the right choice less that of the best other. Samples are halved by "
-    "what they ask, beforehand. On the first half every head is calibrated alone: the primary outcome is the paired change "
-    "of the margin (sign flips, two-sided), corrected over all heads tried (Benjamini–Hochberg); accuracy (exact McNemar) "
-    "is secondary. Heads that help after correction are the list.",
+    "(ACT, Yu et al. 2024, arXiv 2406.15765). Sinks are found in the prompt, head by head, as the model runs."
+)
+MARGIN = "The margin of a sample is the log-probability of the right choice less that of the best other. "
+SELECT = (
+    "Samples are halved by what they ask, beforehand. On the first half every head is calibrated alone: the primary "
+    "outcome is the paired change of the margin (sign flips, two-sided), corrected over all heads tried "
+    "(Benjamini–Hochberg); accuracy (exact McNemar) is secondary. Heads that help after correction are the list."
+)
+GIVEN = (
+    "The list was given, so no head is selected. It is judged on the half of the samples that the same command without a "
+    "list would keep for that, so a list that such a run chose meets no sample of its choice."
+)
+JUDGE = (
     "On the second half the list is calibrated at once and compared with random lists that have as many heads in each "
     "layer and none of the list's, and with all heads tried. p of the list: (1 + random lists that gain as much) / (1 + "
-    "random lists).",
+    "random lists)."
 )
 
 
 def report(result: Calibration) -> str:
     """One offline file. Raises TooLarge above 2.5 MB."""
+    given = isinstance(result.measured, Given)
+    method = (ACT, MARGIN + (GIVEN if given else SELECT), JUDGE)
     sections = [
         Section("Finding", _finding(result)),
-        Section("Each head alone", _alone(result)),
+        Section("The list", [_map(result)]) if given else Section("Each head alone", _alone(result)),
         Section("The list on held-out samples", _held_out(result)),
-        Section("Method", [Prose(METHOD, _parameters(result))]),
+        Section("Method", [Prose(method, _parameters(result))]),
         Section("Cost and reproduction", _reproduction(result)),
     ]
     return Page(f"Calibrating the sinks of {result.model.name}", result.model_label, sections).html()
@@ -45,23 +57,32 @@ def _finding(result: Calibration) -> list[Block]:
         "task": result.config.task,
         "layers tried": f"{', '.join(map(str, result.layers))} of {result.n_layers}",
     }
-    power = f"{result.alone.power[0].upper()}{result.alone.power[1:]}."
-    return [Prose((power,), callout=result.verdict, tone="good" if result.helps else "warn", facts=facts)]
+    found, text = result.measured, ()
+    if isinstance(found, Given):
+        facts["list"] = found.source
+    else:
+        text = (f"{found.power[0].upper()}{found.power[1:]}.",)
+    return [Prose(text, callout=result.verdict, tone="good" if result.helps else "warn", facts=facts)]
 
 
 def _alone(result: Calibration) -> list[Block]:
-    a = result.alone
-    parked = a.map(a.parked, result.n_layers)
-    details = {
-        h: {"change of margin": float(a.gain[i]), "q": float(a.q[i])}
-        for i, h in enumerate(a.heads)
-    }  # fmt: skip
-    picture = HeadMap(
-        parked, "", f"Share of n = {a.n} prompts in which the head has a sink that is not exempt.", details=details,
-        unit="share of prompts with a sink", marked=list(a.helpful), marked_label=f"helps (q ≤ {a.level:g})",
-        limits=(0.0, 1.0),
+    return [_map(result), volcano(result), _table(result)]
+
+
+def _map(result: Calibration) -> HeadMap:
+    """Where there is something to calibrate, with the list marked."""
+    found = result.measured
+    if isinstance(found, Given):
+        n, label, details = result.judgement.n, "in the list", {}
+    else:
+        n, label = found.n, f"helps (q ≤ {found.level:g})"
+        details = {
+            h: {"change of margin": float(found.gain[i]), "q": float(found.q[i])} for i, h in enumerate(found.heads)
+        }
+    return HeadMap(
+        result.parked, "", f"Share of n = {n} prompts in which the head has a sink that is not exempt.", details=details,
+        unit="share of prompts with a sink", marked=list(result.heads), marked_label=label, limits=(0.0, 1.0),
     )  # fmt: skip
-    return [picture, volcano(result), _table(result)]
 
 
 def volcano(result: Calibration) -> Scatter:
@@ -123,9 +144,10 @@ def _parameters(result: Calibration) -> dict[str, object]:
 
 def _reproduction(result: Calibration) -> list[Block]:
     facts = {"time": f"{result.cost['seconds']:.0f} s", "peak memory": f"{result.cost['peak_memory_mib']:.0f} MiB"}
-    rows: list[dict[str, Any]] = result.rows()
-    return [
-        Prose(facts=facts),
-        Command(result.command),
-        Downloads((Download("heads.json", json.dumps(rows, indent=1)),)),
-    ]
+    files = [Download("head_list.json", head_list(result.heads, result.about_list()))]
+    if rows := result.rows():
+        files.append(Download("heads.json", json.dumps(rows, indent=1)))
+    if result.heads and not result.unlisted:
+        files.append(Download("head_list_act.json", act_list(result.heads, result.n_layers)))
+    note = (f"{result.unlisted[0].upper()}{result.unlisted[1:]}.",) if result.unlisted else ()
+    return [Prose(note, facts), Command(result.command), Downloads(tuple(files))]

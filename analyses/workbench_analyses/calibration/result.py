@@ -1,139 +1,36 @@
-"""The result of a calibration: each head alone with its tests, the list on held-out samples, and what it says."""
+"""The result of a calibration: what was measured, and what that says."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from workbench import atomic
 from workbench.controls import Heads
-from workbench.heads import ModelIdentity
-from workbench.paired import discordant, least_discordant, mcnemar_p, sign_flip_p
+from workbench.head_lists import FIRST_LAYER
+from workbench.heads import Head, ModelIdentity
 from workbench_analyses.calibrate_heads import ASIDE, COMMAND, CalibrateHeads
+from workbench_analyses.calibration.measured import Alone, Given, Judgement
 
 APPLICABLE = 0.05
 """Share of (head, sample) pairs with a sink below which calibration has next to nothing to work on."""
 TOP = 10
 
 
-@dataclass(frozen=True, eq=False)
-class Alone:
-    """Every head calibrated alone, on the samples that select; arrays in the order of `heads`.
-
-    margin: log-probability of the right choice less that of the best other, without edits [n]. change: what calibrating
-    the head adds to it [heads, n]. eligible: (head, sample) pairs with a sink, of how many. parked: share of samples in
-    which the head has a sink. p, q: sign flips of the change, Benjamini–Hochberg over all heads. mended, spoiled: samples
-    that become right, wrong; exact, exact_q: McNemar's test of them.
-    """
-
-    heads: Heads
-    margin: Float[np.ndarray, " n"]
-    change: Float[np.ndarray, "heads n"]
-    eligible: tuple[int, int]
-    parked: Float[np.ndarray, " heads"]
-    p: Float[np.ndarray, " heads"]
-    q: Float[np.ndarray, " heads"]
-    mended: Int[np.ndarray, " heads"]
-    spoiled: Int[np.ndarray, " heads"]
-    exact: Float[np.ndarray, " heads"]
-    exact_q: Float[np.ndarray, " heads"]
-    level: float
-
-    @property
-    def n(self) -> int:
-        """Samples."""
-        return len(self.margin)
-
-    @property
-    def gain(self) -> Float[np.ndarray, " heads"]:
-        """Mean change of the margin in nats."""
-        return self.change.mean(1)
-
-    def map(self, values: Float[np.ndarray, " heads"], n_layers: int) -> Float[np.ndarray, "layers heads"]:
-        """One value a head as a map of the model; layers that were not tried are NaN."""
-        out = np.full((n_layers, 1 + max(head for _, head in self.heads)), np.nan)
-        for head, value in zip(self.heads, values, strict=True):
-            out[head] = value
-        return out
-
-    @property
-    def helpful(self) -> Heads:
-        """Heads whose calibration raises the margin, after correction."""
-        return tuple(h for h, q, g in zip(self.heads, self.q, self.gain, strict=True) if q <= self.level and g > 0)
-
-    @property
-    def harmful(self) -> Heads:
-        """Heads whose calibration lowers it."""
-        return tuple(h for h, q, g in zip(self.heads, self.q, self.gain, strict=True) if q <= self.level and g < 0)
-
-    @property
-    def applicable(self) -> bool:
-        """Whether there is something to calibrate."""
-        return self.eligible[0] >= APPLICABLE * self.eligible[1]
-
-    @property
-    def power(self) -> str:
-        """What this many samples and heads can show by accuracy alone."""
-        least = least_discordant(len(self.heads), self.level)
-        return (
-            f"among {len(self.heads)} heads accuracy shows an effect from {least} one-sided discordant samples on, "
-            f"{least / self.n:+.1%} at n = {self.n}; the margin is the primary outcome"
-        )
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One list on the held-out samples, against no edit. gain: of the mean margin, in nats; p: sign flips."""
-
-    accuracy: float
-    gain: float
-    p: float
-    mended: int
-    spoiled: int
-    exact: float
-
-    @classmethod
-    def of(cls, base: np.ndarray, margin: np.ndarray, seed: int) -> Self:
-        """From the margins of the same samples without and with the list."""
-        mended, spoiled = discordant(base > 0, (margin > 0)[None])
-        p, exact = sign_flip_p((margin - base)[None], seed), mcnemar_p(mended, spoiled)
-        return cls(
-            float((margin > 0).mean()), float((margin - base).mean()), float(p[0]), int(mended[0]), int(spoiled[0]),
-            float(exact[0]),
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The held-out half: no edit, the chosen list, its random controls, all heads tried.
-
-    p: share of control lists that gain as much as the chosen one, at least 1 / (1 + draws); None without a control.
-    """
-
-    accuracy: float
-    n: int
-    chosen: Judged | None
-    controls: Sequence[Judged]
-    enumerated: bool
-    p: float | None
-    every: Judged
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Calibration:
-    """What calibrating sinks does to a task's answers."""
+    """What calibrating sinks does to a task's answers. measured: every head alone, or a list that was given."""
 
     config: CalibrateHeads
     model_label: str
     model: ModelIdentity
     layers: tuple[int, ...]
     n_layers: int
-    alone: Alone
+    measured: Alone | Given
     judgement: Judgement
     cost: dict[str, float]
     path: str | None = None
@@ -143,21 +40,62 @@ class Calibration:
         return f"Calibration({self.model_label}: {self.verdict})"
 
     @property
+    def alone(self) -> Alone:
+        """Every head alone. Raises ValueError where a list was given, for then no head was."""
+        if isinstance(self.measured, Given):
+            raise ValueError("a list was given, so no head was calibrated alone")
+        return self.measured
+
+    @property
+    def heads(self) -> Heads:
+        """The list that is judged: the heads that help, or those that were given."""
+        return self.measured.heads if isinstance(self.measured, Given) else self.measured.helpful
+
+    @property
+    def tried(self) -> Heads:
+        """All heads of the layers that were looked at."""
+        return self.measured.tried if isinstance(self.measured, Given) else self.measured.heads
+
+    @property
+    def parked(self) -> Float[np.ndarray, "layers heads"]:
+        """Share of prompts in which each head has a sink; NaN in layers that were not looked at."""
+        out = np.full((self.n_layers, 1 + max(head for _, head in self.tried)), np.nan)
+        for head, value in zip(self.tried, self.measured.parked, strict=True):
+            out[head] = value
+        return out
+
+    @property
     def chance(self) -> str:
         """How many pairs there are to work on: the first thing to know."""
-        n, m = self.alone.eligible
-        return f"eligible pairs: {n:,} of {m:,} (head, sample) pairs have a sink to calibrate ({n / m:.1%})"
+        n, m = self.measured.eligible
+        of = " of the list" if isinstance(self.measured, Given) else ""
+        return f"eligible pairs: {n:,} of {m:,} (head, sample) pairs{of} have a sink to calibrate ({n / m:.1%})"
 
     @property
     def verdict(self) -> str:
         """The finding in a line, after what there was to work on; what was not found comes first."""
-        a, j = self.alone, self.judgement
-        if not a.applicable:
+        found, j = self.measured, self.judgement
+        if found.eligible[0] < APPLICABLE * found.eligible[1]:
             return f"{self.chance}: not applicable"
-        if j.chosen is None:
-            return f"{self.chance}; NOT shown of any head that calibrating it raises the margin (q ≤ {a.level:g}, n = {a.n})"
-        heads = f"{len(a.helpful)} of {len(a.heads)} heads chosen"
+        if isinstance(found, Given):
+            heads = f"a list of {len(found.heads)} heads was given"
+        elif j.chosen is None:
+            few = f"(q ≤ {found.level:g}, n = {found.n})"
+            return f"{self.chance}; NOT shown of any head that calibrating it raises the margin {few}"
+        else:
+            heads = f"{len(found.helpful)} of {len(found.heads)} heads chosen"
         return f"{self.chance}; {heads}; on {j.n} held-out samples {self._mended()}, and {self._shown()}"
+
+    @property
+    def unlisted(self) -> str | None:
+        """Why there is no list in the authors' layout, if so."""
+        low = [str(Head(*h)) for h in self.heads if h[0] < FIRST_LAYER]
+        if not low:
+            return None
+        return (
+            f"no head_list_act.json: the authors' layout begins at layer {FIRST_LAYER} and has no place for "
+            f"{', '.join(low)}; head_list.json holds them"
+        )
 
     def _mended(self) -> str:
         """What people ask for first; the primary outcome may move where no answer does."""
@@ -196,8 +134,10 @@ class Calibration:
         return command_line(COMMAND, self.config, always=("model", "task"), never=ASIDE)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a head, as in heads.parquet."""
-        a, c = self.alone, self.config
+        """One row a head that was calibrated alone, as in heads.parquet."""
+        if isinstance(self.measured, Given):
+            return []
+        a, c = self.measured, self.config
         base = float((a.margin > 0).mean())
         return [
             {"model": self.model.name, "layer": layer, "head": head, "n": a.n, "acc_base": base,
@@ -210,7 +150,7 @@ class Calibration:
         ]  # fmt: skip
 
     def about_list(self) -> dict[str, Any]:
-        """What the list of chosen heads is good for."""
+        """What the list is good for."""
         c, m = self.config, self.model
         names = ("task", "beta", "rule", "a", "absolute", "exempt", "receivers", "seed")
         return {
@@ -239,18 +179,25 @@ class Calibration:
 
     def summary(self) -> dict[str, Any]:
         """The experiment as plain values."""
-        a, j = self.alone, self.judgement
+        j, (eligible, pairs) = self.judgement, self.measured.eligible
         return {
-            "model": self.model_label, "verdict": self.verdict, "eligible": a.eligible[0], "pairs": a.eligible[1],
-            "layers": list(self.layers), "samples": a.n, "accuracy": float((a.margin > 0).mean()), "power": a.power,
-            "chosen": [list(h) for h in a.helpful], "harmful": [list(h) for h in a.harmful],
-            "top": self.top()[:TOP],
+            "model": self.model_label, "verdict": self.verdict, "eligible": eligible, "pairs": pairs,
+            "layers": list(self.layers), **self._measured(),
             "held_out": {
                 "samples": j.n, "accuracy": j.accuracy, "chosen": j.chosen and j.chosen.__dict__,
                 "random": [c.__dict__ for c in j.controls], "all_random_lists": j.enumerated, "p": j.p,
                 "all_heads": j.every.__dict__,
             },
-            "cost": self.cost, "run": self.path,
+            "note": self.unlisted, "cost": self.cost, "run": self.path,
+        }  # fmt: skip
+
+    def _measured(self) -> dict[str, Any]:
+        a = self.measured
+        if isinstance(a, Given):
+            return {"given": [list(h) for h in a.heads], "source": a.source}
+        return {
+            "samples": a.n, "accuracy": float((a.margin > 0).mean()), "power": a.power,
+            "chosen": [list(h) for h in a.helpful], "harmful": [list(h) for h in a.harmful], "top": self.top()[:TOP],
         }  # fmt: skip
 
     def _repr_html_(self) -> str:
@@ -258,9 +205,7 @@ class Calibration:
         from workbench.views.notebook import mini_html
 
         about = f"{self.model_label}. {self.verdict}."
-        return mini_html(
-            self.alone.map(self.alone.parked, self.n_layers), "share of prompts with a sink", caption=about
-        )
+        return mini_html(self.parked, "share of prompts with a sink", caption=about)
 
     def __rich__(self) -> Any:
         """The terminal table."""

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from workbench_analyses.calibration.result import Calibration, Judged
+from workbench.heads import Head
+from workbench_analyses.calibration.measured import Given, Judged
 
-ROWS = 6
+if TYPE_CHECKING:
+    from workbench.controls import Heads
+    from workbench_analyses.calibration.result import Calibration
+
+ROWS, NAMED = 6, 12
 COLUMNS = ("head", "margin", "p", "q", "mended", "spoiled", "McNemar q", "parked")
 
 
@@ -19,14 +23,26 @@ def terminal(result: Calibration) -> Any:
     from rich.text import Text
 
     tried = f"layers {', '.join(map(str, result.layers))} of {result.n_layers}"
-    lines: list[Any] = [
-        Text(result.model_label, style="bold"), Text(result.verdict), "", _heads(result),
-        Text(f"{tried}; {result.alone.power}"), "", _lists(result),
+    lines: list[Any] = [Text(result.model_label, style="bold"), Text(result.verdict), ""]
+    if isinstance(result.measured, Given):
+        lines += [Text(f"{result.measured.source}: {_listed(result.heads)}"), Text(tried)]
+    else:
+        lines += [_heads(result), Text(f"{tried}; {result.measured.power}")]
+    lines += [
+        "",
+        _lists(result),
         Text(f"\n{result.cost['seconds']:.0f} s, {result.cost['peak_memory_mib']:.0f} MiB at most"),
-    ]  # fmt: skip
+    ]
     if result.path:
+        lines += [Text(result.unlisted)] if result.unlisted else []
         lines.append(Text(f"{result.path}/report.html"))
     return Group(*lines)
+
+
+def _listed(heads: Heads) -> str:
+    """The first heads of a list."""
+    more = f" and {len(heads) - NAMED} more" if len(heads) > NAMED else ""
+    return " ".join(str(Head(*h)) for h in heads[:NAMED]) + more
 
 
 def _heads(result: Calibration) -> Any:
@@ -52,14 +68,15 @@ def list_rows(result: Calibration) -> list[tuple[str, str, str, str, str]]:
     j = result.judgement
     out = [("no edit", f"{j.accuracy:.1%}", "", "", "")]
     if j.chosen is not None:
-        out.append(_row(f"the {len(result.alone.helpful)} chosen", j.chosen))
+        kind = "given" if isinstance(result.measured, Given) else "chosen"
+        out.append(_row(f"the {len(result.heads)} {kind}", j.chosen))
     if j.controls:
         gains = np.array([c.gain for c in j.controls])
         accuracy = float(np.mean([c.accuracy for c in j.controls]))
         many = "matched lists (all)" if j.enumerated else "matched random lists"
         spread = f"{gains.mean():+.3f} ({gains.min():+.3f} to {gains.max():+.3f})"
         out.append((f"{len(gains)} {many}", f"{accuracy:.1%}", spread, "", ""))
-    return [*out, _row(f"all {len(result.alone.heads)} heads", j.every)]
+    return [*out, _row(f"all {len(result.tried)} heads", j.every)]
 
 
 def _row(name: str, judged: Judged) -> tuple[str, str, str, str, str]:
