@@ -6,8 +6,11 @@ own eager attention with edits and statistics as hooks on whole patterns, in cod
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,16 +20,8 @@ from workbench_kernels.chunked import norms
 from workbench_kernels.statistics import statistics as chunked_statistics
 from workbench_kernels.triton_support import why_not
 
-from workbench.errors import BadInput, Unsupported, did_you_mean
-
-NAMES = ("auto", "chunked", "triton", "reference", "hooks")
-
-
-def checked(name: str) -> str:
-    """The name, if there is such a backend. Raises BadInput."""
-    if name not in NAMES:
-        raise BadInput(f"backend={name} is not known: use one of {', '.join(NAMES)}.{did_you_mean(str(name), NAMES)}")
-    return name
+from workbench.backend_names import checked
+from workbench.errors import Unsupported
 
 
 def no_triton(device: torch.device) -> str | None:
@@ -38,6 +33,40 @@ def no_triton(device: torch.device) -> str | None:
     return None
 
 
+def unable(name: str, device: torch.device) -> str | None:
+    """Why a backend cannot work on a device at all; None where it can."""
+    if name == "triton":
+        return no_triton(device)
+    if name == "reference" and device.type != "cpu":
+        return "it is for the processor: move the model there"
+    return None
+
+
+def demand(name: str, device: torch.device) -> None:
+    """Raises Unsupported, with the reason, where a backend cannot work on a device at all."""
+    reason = unable(checked(name), device)
+    if reason is not None:
+        raise Unsupported(f"backend={name} cannot do this: {reason}; use auto or chunked")
+
+
+@contextlib.contextmanager
+def used(model: Any, name: str) -> Iterator[None]:
+    """Inside, the model computes attention by this backend. Raises Unsupported where it cannot work there."""
+    demand(name, model.device)
+    before, model.backend = model.backend, name
+    try:
+        yield
+    finally:
+        model.backend = before
+
+
+def in_words(name: str, device: torch.device) -> str:
+    """A backend for the record of a run: what was asked, and what "auto" picks."""
+    if name != "auto":
+        return name
+    return "auto (triton where it can)" if device.type == "cuda" and no_triton(device) is None else "auto (chunked)"
+
+
 def pick(name: str, q: Tensor, spec: AttentionSpec, edits: list[HeadEdits], want: Reductions | None, grad: bool) -> str:
     """The backend of one attention call. Raises Unsupported, with the reason, where the one asked for cannot do it.
 
@@ -46,8 +75,7 @@ def pick(name: str, q: Tensor, spec: AttentionSpec, edits: list[HeadEdits], want
     if want is not None and want.grad and torch.is_grad_enabled() and name in ("reference", "hooks"):
         raise Unsupported(f"backend={name} gives statistics without gradients: use auto or chunked")
     if name not in ("auto", "triton"):
-        if name == "reference" and q.device.type != "cpu":
-            raise Unsupported("backend=reference is for the processor: move the model there, or use hooks")
+        demand(name, q.device)
         return name
     reason = no_triton(q.device) or why_not(spec, edits, want) or ("gradients" if grad else None)
     if reason is None and (name == "triton" or q.device.type == "cuda"):

@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from workbench_kernels import Reductions, Statistics
 
-from workbench import backends, images
+from workbench import images
+from workbench.backend_names import checked
 from workbench.errors import BadInput, ModelError, Unsupported
 from workbench.installing import nothing_installed
 from workbench.masks import CompactMask
@@ -71,7 +72,7 @@ class Model:
 
     @backend.setter
     def backend(self, name: str) -> None:
-        self._backend = backends.checked(name)
+        self._backend = checked(name)
 
     @property
     def device(self) -> torch.device:
@@ -281,7 +282,7 @@ def load(
     if isinstance(source, Model):
         source.backend = backend or source.backend
         return source
-    backend = backends.checked(backend or "auto")
+    backend = checked(backend or "auto")
     if not isinstance(source, str | Path):
         if not hasattr(source, "blocks") or not hasattr(source, "hook_dict"):
             raise ModelError(f"{type(source).__name__} is no model: give a name, a folder or a TransformerBridge")

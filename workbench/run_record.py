@@ -63,8 +63,9 @@ def same_question(path: Path, record: dict[str, Any], command: str, text: str) -
 
 
 def started(
-    earlier: dict[str, Any] | None, command: str, model: str, label: str, question: dict[str, Any]
-) -> dict[str, Any]:
+    earlier: dict[str, Any] | None, command: str, model: str, label: str, question: dict[str, Any],
+    backend: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The record of a run that is under way; a resumed one remembers when it first started."""
     this = now()
     return {
@@ -74,6 +75,7 @@ def started(
         "model": model,
         "label": label,
         "question": question,
+        "backend": backend,
         "seeds": {key: value for key, value in question.items() if "seed" in key},
         "command_line": command_line(),
         "versions": versions(),

@@ -64,10 +64,14 @@ class Run:
         self._clock = time.perf_counter()
 
     @classmethod
-    def open(cls, out: str | Path, command: str, model: str, question: Mapping[str, Any], label: str = "") -> Self:
+    def open(
+        cls, out: str | Path, command: str, model: str, question: Mapping[str, Any], label: str = "",
+        backend: str | None = None,
+    ) -> Self:  # fmt: skip
         """Create or resume the folder of a question below `out`.
 
         question: every option that can change a number (JSON-able, no NaN). label: what the model is, in words.
+        backend: what computes attention, in words.
         Raises BadInput if `out` cannot be written or the question holds NaN; RunError if another process
         writes there or the folder holds another question.
         """
@@ -88,7 +92,7 @@ class Run:
             resumed = record is not None
             if record is not None:
                 same_question(path, record, command, text)
-            run = cls(path, lock, started(record, command, model, label, jsonable(question)), resumed)
+            run = cls(path, lock, started(record, command, model, label, jsonable(question), backend), resumed)
             run._write_record()
             if record is not None and record.get("versions") != run._record["versions"]:
                 run.warnings.append(f"{path} was begun with other versions of the libraries: see versions in run.json")

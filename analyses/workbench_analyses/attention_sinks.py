@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import chz
 
+from workbench import backend_names
 from workbench.command import Command
 from workbench.errors import BadInput
 
@@ -48,12 +49,14 @@ class ScanSinks:
     seed: int = chz.field(default=0, doc="draws texts and controls")
     dtype: str = chz.field(default="float32", doc="float32, bfloat16 or float16")
     device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
+    backend: str = chz.field(default="auto", doc=backend_names.DOC)
     trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     batch: int = chz.field(default=32, doc="texts or edited variants in one forward")
     out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
 
     @chz.validate
     def _sane(self) -> None:
+        backend_names.checked(self.backend)
         if self.tokens < LEAST_LENGTH:
             raise BadInput(f"tokens={self.tokens}: give at least {LEAST_LENGTH}")
         if not 2 <= self.epsilon_tokens <= self.tokens:
@@ -77,7 +80,8 @@ class ScanSinks:
 
     def question(self) -> dict[str, Any]:
         """Every option that can change a number."""
-        return {k: v for k, v in chz.asdict(self).items() if k not in ASIDE}
+        asked = chz.asdict(self).items()
+        return {k: v for k, v in asked if k not in ASIDE and (k, v) != backend_names.UNSAID}
 
 
 def scan(model: Model | str | ScanSinks = "llama", **options: Any) -> SinkScan:
@@ -94,7 +98,7 @@ def scan(model: Model | str | ScanSinks = "llama", **options: Any) -> SinkScan:
         from workbench.models import load
 
         loaded = load(model)
-        config = ScanSinks(model=loaded.name, **{"out": None, **options})
+        config = ScanSinks(model=loaded.name, **{"out": None, "backend": loaded.backend, **options})
     _check_cheaply(config, locating=loaded is None)
     from workbench_analyses.sinks.scan import run_scan
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import chz
 
+from workbench import backend_names
 from workbench.command import Command
 from workbench.errors import BadInput
 
@@ -49,12 +50,14 @@ class ScanHeads:
     seed: int = chz.field(default=0, doc="draws needles, haystacks and controls")
     dtype: str = chz.field(default="float32", doc="float32, bfloat16 or float16")
     device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
+    backend: str = chz.field(default="auto", doc=backend_names.DOC)
     trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     batch: int = chz.field(default=32, doc="masked variants in one forward")
     out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
 
     @chz.validate
     def _sane(self) -> None:
+        backend_names.checked(self.backend)
         if self.lengths is None and self.context < 4 * LEAST_LENGTH:
             raise BadInput(f"context={self.context}: give at least {4 * LEAST_LENGTH} tokens, or lengths=")
         if not self.prompt_lengths or min(self.prompt_lengths) < LEAST_LENGTH:
@@ -82,6 +85,7 @@ class ScanHeads:
     def question(self) -> dict[str, Any]:
         """Every option that can change a number."""
         asked = {k: v for k, v in chz.asdict(self).items() if k not in (*ASIDE, "context")}
+        asked = {k: v for k, v in asked.items() if (k, v) != backend_names.UNSAID}
         return asked | {"lengths": self.prompt_lengths}
 
 
@@ -99,7 +103,7 @@ def scan(model: Model | str | ScanHeads = "llama", **options: Any) -> Scan:
         from workbench.models import load
 
         loaded = load(model)
-        config = ScanHeads(model=loaded.name, **{"out": None, **options})
+        config = ScanHeads(model=loaded.name, **{"out": None, "backend": loaded.backend, **options})
     _check_cheaply(config, locating=loaded is None)
     from workbench_analyses.retrieval.scan import run_scan
 

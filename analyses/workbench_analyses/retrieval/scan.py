@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from workbench import backends
 from workbench.cost import peak_memory
 from workbench.errors import BadInput
 from workbench.heads import HeadScores, ModelIdentity
@@ -48,12 +49,15 @@ def run_scan(config: ScanHeads, model: Model | None = None) -> Scan:
     started = time.perf_counter()
     needles = read_needles(config.needles) if config.needles else None
     model = model or load(config.model, config.dtype, config.device, config.trust_remote_code)
+    backends.demand(config.backend, model.device)
     _check_context(config, model)
     assembler = Assembler(model.tokenizer, config.template)
     identity = ModelIdentity(model.name, *model.identity())
     question = {**config.question(), "identity": [identity.config_hash, identity.weights], "scores": ARRAYS}
-    opened = Run.open(config.out, "scan-heads", model.name, question, model.label) if config.out else nullcontext()
-    with opened as run, progress() as stages:
+    backend, opened = backends.in_words(config.backend, model.device), nullcontext()
+    if config.out:
+        opened = Run.open(config.out, "scan-heads", model.name, question, model.label, backend)
+    with backends.used(model, config.backend), opened as run, progress() as stages:
         remember = run.remember if run else unremembered
         stops = answer_ends(model.tokenizer, model.stop_tokens, needles)
         scan = _scan(_Work(config, model, assembler, needles, stops, remember, stages), identity, started, run)

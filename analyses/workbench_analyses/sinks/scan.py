@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench import probes
+from workbench import backends, probes
 from workbench.cost import peak_memory
 from workbench.heads import Head, HeadScores, ModelIdentity
 from workbench.models import Model, load
@@ -53,13 +53,16 @@ def run_scan(config: ScanSinks, model: Model | None = None) -> SinkScan:
     """The whole scan; a run folder is written below `config.out`, if that is given."""
     started = time.perf_counter()
     model = model or load(config.model, config.dtype, config.device, config.trust_remote_code)
+    backends.demand(config.backend, model.device)
     check_tau(config, model)
     assembler = Assembler(model.tokenizer, "none")
     texts = probe_texts(config, model, assembler)
     identity = ModelIdentity(model.name, *model.identity())
     question = {**config.question(), "identity": [identity.config_hash, identity.weights]}
-    opened = Run.open(config.out, "scan-sinks", model.name, question, model.label) if config.out else nullcontext()
-    with opened as run, progress() as stages:
+    backend, opened = backends.in_words(config.backend, model.device), nullcontext()
+    if config.out:
+        opened = Run.open(config.out, "scan-sinks", model.name, question, model.label, backend)
+    with backends.used(model, config.backend), opened as run, progress() as stages:
         work = _Work(config, model, identity, run.remember if run else unremembered, stages)
         scan = _scan(work, texts, assembler, started, run)
         if run is not None:
