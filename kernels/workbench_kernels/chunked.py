@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench_kernels import augmented, differentiable, gradients
+from workbench_kernels import augmented, cpu_flash, differentiable, gradients
 from workbench_kernels.blocks import AWAY
 from workbench_kernels.cutting import held_range, select_queries, touched
 from workbench_kernels.patterns import block, finish, pattern, phased, scores
@@ -108,14 +108,17 @@ def _others(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, whole: Tensor)
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
     """The unedited output: flash where its mask can be said, blocks of queries elsewhere."""
-    n, m = q.shape[2], k.shape[2]
+    n, m, past = q.shape[2], k.shape[2], spec.q_offset - spec.kv_offset
     if spec.softcap is None and spec.sink_logits is None:
         simple = spec.padding is None and spec.causal(n)
-        if simple and n == m and spec.q_offset == spec.kv_offset:
+        if simple and past == 0 and n <= m:
+            k, v = k[:, :, :n], v[:, :, :n]
             return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=spec.scale, enable_gqa=True)
-        if simple and n == 1 and spec.q_offset - spec.kv_offset >= m - 1:
-            return F.scaled_dot_product_attention(q, k, v, scale=spec.scale, enable_gqa=True)
+        if simple and n == 1 and past >= m - 1:
+            return cpu_flash.grouped(q, k, v, spec.scale)
         if not gradients.wanted(q, k, v, spec, None):  # autograd would keep every block's mask
+            if cpu_flash.is_suffix(q, k, v, spec):
+                return cpu_flash.of_suffix(q, k, v, spec)
             return torch.cat([_masked_flash(q, k, v, spec, i) for i in range(0, n, ROWS)], 2)
     return _by_blocks(q, k, v, spec, None)
 
@@ -124,9 +127,11 @@ def _masked_flash(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, start: i
     stop = min(q.shape[2], start + ROWS)
     keys = spec.keys(start, stop, k.shape[2])
     mask = spec.visible(block(start, stop, q.device), keys, q.shape[0])
-    out = F.scaled_dot_product_attention(
-        q[:, :, start:stop], k[:, :, keys], v[:, :, keys], attn_mask=mask, scale=spec.scale, enable_gqa=True
-    )
+    q, k, v = q[:, :, start:stop], k[:, :, keys], v[:, :, keys]
+    if stop - start == 1:
+        out = cpu_flash.grouped(q, k, v, spec.scale, mask)
+    else:
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=spec.scale, enable_gqa=True)
     return out.masked_fill(~mask.any(-1, keepdim=True), 0.0)  # a row that sees nothing is zero on every backend
 
 

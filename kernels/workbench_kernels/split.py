@@ -9,41 +9,17 @@ twice: where the keys of one class are many, flash over them, too. Causal text o
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench_kernels.class_edits import classes, edit_scores, factors, with_other
+from workbench_kernels.cpu_flash import AWAY, flash, usable
 from workbench_kernels.types import ALL, CLASSES, AttentionSpec, HeadEdits
 
-AWAY = -1e30
-"""A bias that leaves a key no weight; finite, for a row that sees nothing else must not become NaN."""
 SCRATCH = 1 << 21
 """Scores in a dense block."""
-
-
-@cache
-def usable() -> bool:
-    """Whether the flash operator takes a mask beside its causal flag, which is not documented."""
-    try:
-        x, mask = torch.eye(3)[None, None], torch.tensor([[[[AWAY, 0.0, 0.0]]]])
-        z, lse = _flash(x, x, x, mask, 1.0)
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    e = float(torch.tensor(1.0).exp())
-    return bool(
-        torch.allclose(z[0, 0, 1], torch.tensor([0.0, 1.0, 0.0]))
-        and torch.allclose(z[0, 0, 2], torch.tensor([0.0, 1.0, e]) / (1 + e))
-        and torch.allclose(lse[0, 0, 1:].exp(), torch.tensor([e, 1 + e]))
-    )
-
-
-def _flash(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    """Causal output and log-sum-exp."""
-    op = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return op(q, k, v, 0.0, True, attn_mask=mask, scale=scale)
 
 
 def suits(q: Tensor, k: Tensor, spec: AttentionSpec) -> bool:
@@ -79,7 +55,7 @@ def by_bias(
     mask = torch.matmul(onehot, add[..., None])[..., 0][:, :, None].expand(len(q), 1, 1, -1)
     if spec.padding is not None:
         mask = mask.masked_fill(~spec.padding[:, None, None], AWAY)
-    z, lse = _flash(q, k, v, mask.contiguous(), spec.scale)
+    z, lse = flash(q, k, v, mask.contiguous(), spec.scale)
     return z if spec.padding is None else z.masked_fill((lse < AWAY / 2)[..., None], 0.0)
 
 
@@ -97,7 +73,7 @@ def by_split(
     """Output of heads with any class edits: flash over class 0, the other keys densely."""
     inside = members(edits, spec, len(q))
     away = inside if spec.padding is None else inside | ~spec.padding
-    z, lse = _flash(q, k, v, torch.zeros(away.shape).masked_fill(away, AWAY)[:, None, None], spec.scale)
+    z, lse = flash(q, k, v, torch.zeros(away.shape).masked_fill(away, AWAY)[:, None, None], spec.scale)
     lse = lse.masked_fill(lse < AWAY / 2, float("-inf"))
     order = torch.argsort(inside.int(), dim=-1, descending=True, stable=True)[:, : int(inside.sum(-1).max())]
     at = order[:, None, :, None].expand(-1, 1, -1, q.shape[-1])
@@ -130,7 +106,7 @@ def by_two(
     others = ~inside if spec.padding is None else ~inside & spec.padding
     parts = []
     for keys in (others, inside):
-        z, lse = _flash(q, k, v, torch.zeros(keys.shape).masked_fill(~keys, AWAY)[:, None, None], spec.scale)
+        z, lse = flash(q, k, v, torch.zeros(keys.shape).masked_fill(~keys, AWAY)[:, None, None], spec.scale)
         parts.append((z, lse.masked_fill(lse < AWAY / 2, float("-inf"))))
     (z0, lse0), (z1, lse1) = parts
     if edits.bias is not None:
