@@ -24,8 +24,10 @@ def merged(config: str | None, made: Mapping[str, Any], split: Split) -> dict[st
     if not isinstance(record, dict):
         raise BadInput(f"config={config} is no model's config: it is not a JSON object")
     shape = of_config(record, config)
-    if (shape.layers, shape.heads) != (split.scores.n_layers, split.query_heads):
-        ours = f"{split.scores.n_layers} layers × {split.query_heads} heads"
+    per_kv = split.query_heads is None
+    given = split.scores.n_heads if per_kv else split.query_heads
+    if (shape.layers, shape.kv_heads if per_kv else shape.heads) != (split.scores.n_layers, given):
+        ours = f"{split.scores.n_layers} layers × {given} {'key-value ' if per_kv else ''}heads"
         raise BadInput(f"the list is for {ours}, but {shape}: it is another model's")
     if held := sorted(record.keys() & made.keys()):
         raise BadInput(f"config={config} holds {held[0]} already: take it out first")

@@ -64,6 +64,16 @@ def beside(path: Path) -> dict[str, Any]:
     return record
 
 
+def written_here(folder: Path) -> tuple[Path, str] | None:
+    """The first file that a folder's provenance.json is about and its format; None without both."""
+    place = folder / PROVENANCE
+    record = read_json(place) if place.is_file() else None
+    if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
+        return None
+    file = folder / Path(next(iter(record["files"]), "")).name
+    return (file, str(record.get("format"))) if file.is_file() else None
+
+
 def identity(record: Mapping[str, Any]) -> ModelIdentity | None:
     """The model that a provenance names."""
     model = record.get("model")

@@ -9,7 +9,7 @@ from pathlib import Path
 from workbench import untrusted
 from workbench.errors import BadInput
 from workbench.exporters import discover, named
-from workbench.exporters.provenance import Shape
+from workbench.exporters.provenance import Shape, written_here
 from workbench.heads import HeadScores
 from workbench.scores_io import read_published
 
@@ -25,6 +25,8 @@ def recognise(path: Path, format: str | None) -> tuple[Path, Reader]:
     markers = {exporter.marker: exporter.read for exporter in formats.values()}
     if path.is_dir():
         found = [marker for marker in markers if (path / marker).is_file()]
+        if not found and (ours := written_here(path)) is not None and ours[1] in formats:
+            return ours[0], formats[ours[1]].read
         if not found:
             raise BadInput(f"{path} holds no scores: looked for {', '.join(sorted(markers))}")
         if len(found) > 1:

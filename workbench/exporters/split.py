@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from workbench.head_sets import Head, HeadSet
 from workbench.heads import HeadScores
 from workbench.recall_cut import Told
 from workbench.scores_record import about
+from workbench.versions import versions
 
 Level = Literal["kv", "query"]
 
@@ -59,9 +59,11 @@ class Split:
         return ranked + [Head(int(i), int(j)) for i, j in np.argwhere(self.full & ~self.scores.scored)]
 
     @property
-    def query_heads(self) -> int:
-        """Query heads a layer, as far as known."""
-        return max(self.source.n_heads, self.scores.n_heads, self.how.query_heads or 0)
+    def query_heads(self) -> int | None:
+        """Query heads a layer, None where the scores are per key-value head and nobody told."""
+        if self.level == "query":
+            return self.scores.n_heads
+        return self.how.query_heads or (None if _vague(self.source) else self.source.n_heads)
 
     def lost(self) -> HeadSet:
         """Heads of the source at or above the threshold that stream, best first."""
@@ -83,7 +85,7 @@ class Split:
         known = about(self.source)
         lost, carried = self.lost(), self.carried()
         return {
-            "workbench": version("workbench-interp"),
+            "versions": versions(),
             "method": known["method"],
             "parameters": known["parameters"],
             "model": known["model"] or "unverified",
@@ -140,8 +142,7 @@ def _to_kv(scores: HeadScores) -> tuple[HeadScores, str]:
 def _to_query(scores: HeadScores, query_heads: int | None) -> tuple[HeadScores, str]:
     """Scores per query head; those per key-value head are repeated over their group."""
     given = scores.n_heads
-    vague = scores.kv_heads == given and (scores.model is None or "kv_reduction" in scores.parameters)
-    if query_heads is None and vague:
+    if query_heads is None and _vague(scores):
         raise BadInput(
             f"the scores are per key-value head and this format names query heads: give model=, or query_heads= (a "
             f"multiple of {given}, or {given} itself where every query head has its own)"
@@ -158,6 +159,11 @@ def _to_query(scores: HeadScores, query_heads: int | None) -> tuple[HeadScores, 
     values = np.repeat(scores.values, times, 1)
     again = replace(scores, values=values, per_sample=wide(scores.per_sample), tiebreak=wide(scores.tiebreak))
     return again, f"each key-value head repeated for its {times} query heads"
+
+
+def _vague(scores: HeadScores) -> bool:
+    """Whether the heads may be key-value heads of a model with more query heads than that."""
+    return scores.kv_heads == scores.n_heads and (scores.model is None or "kv_reduction" in scores.parameters)
 
 
 def _width(scores: HeadScores, at: HeadScores, how: Cutting) -> int:
