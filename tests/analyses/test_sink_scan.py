@@ -19,6 +19,7 @@ import tiny_models
 import torch
 import torch.nn.functional as F
 from rich.console import Console
+from scipy import stats
 from workbench_analyses.attention_sinks import ScanSinks
 from workbench_analyses.sinks import causal
 from workbench_analyses.sinks.against import Against
@@ -140,6 +141,11 @@ def test_retrieval_heads_park_when_there_is_nothing_to_retrieve(found):
         asked, idle, (_, low, _) = found.against.parking(head)
         assert asked < 0.05 and idle > 0.95 and low > 0.9
     assert not any(found.against.recall[h].min() < 1 for h in found.against.recall), "any copy head suffices"
+    got = found.against.recalled(Head(1, 4), "key blocked")
+    low = stats.binomtest(4, 4).proportion_ci(method="wilson").low
+    assert got == (1, pytest.approx(low), pytest.approx(1), 4) and 0.5 < low < 0.52, "four needles tell little"
+    assert found.against.recalled(Head(0, 3), "key blocked") is None
+    assert f"unedited 1.00 [{found.against.unedited().low:.2f}, 1.00], n = " in found.report()
 
 
 def test_the_page_and_the_tables_hold_the_finding(found):

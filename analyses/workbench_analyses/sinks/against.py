@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from workbench.models import Model
 from workbench.observation import observe
 from workbench.probes.retrieval import score_block
 from workbench.tasks.needle import Assembler, Sample, answer_ends, blocks
+from workbench.views.masking import wilson
 from workbench_analyses.attention_sinks import ScanSinks
 from workbench_analyses.sinks.causal import OPS, SINKS
 from workbench_analyses.sinks.found import Parked
@@ -38,24 +40,46 @@ LISTED = 0.1
 """A retrieval head scores at least this."""
 
 
+class Recalled(NamedTuple):
+    """Exact recall of n needles with its 95 % Wilson interval."""
+
+    share: float
+    low: float
+    high: float
+    n: int
+
+
 @dataclass(frozen=True, eq=False)
 class Against:
     """retrieval: copy scores of all heads. asked, idle: mass on the head's sink with the needle and without it.
 
-    recall: exact recall of the first EDITED needles with each head's sink edited, by head, in the order of
-    `causal.OPS`. base: of all, without an edit. n: samples.
+    recall: whether each of the first EDITED needles is recalled exactly with the head's sink edited, by head, in the
+    order of `causal.OPS`; NaN where its token is not in the prompt. base: share of all, without an edit. n: samples.
     """
 
     retrieval: HeadScores
     asked: Float[np.ndarray, "samples layers heads"]
     idle: Float[np.ndarray, "samples layers heads"]
-    recall: Mapping[Head, Float[np.ndarray, " ops"]]
+    recall: Mapping[Head, Float[np.ndarray, "ops samples"]]
     base: float
     n: int
 
     def retrieval_heads(self) -> tuple[Head, ...]:
         """Heads that copy, best first."""
         return tuple(self.retrieval.at_least(LISTED))
+
+    def unedited(self) -> Recalled:
+        """Of all samples, without an edit."""
+        return Recalled(self.base, *wilson(self.base, self.n), self.n)
+
+    def recalled(self, head: Head, op: str) -> Recalled | None:
+        """With a head's sink edited; None: it was not asked, or its token is in no prompt."""
+        right = self.recall[head][OPS.index(op)] if head in self.recall else np.zeros(0)
+        right = right[~np.isnan(right)]
+        if not len(right):
+            return None
+        share = float(right.mean())
+        return Recalled(share, *wilson(share, len(right)), len(right))
 
     def parking(self, head: Head) -> tuple[float, float, tuple[float, float, float]]:
         """Mass on the sink with the needle, without it, and the difference with its 95 % bootstrap interval.
@@ -125,8 +149,8 @@ def _mass_on_sink(model: Model, ids: list[int], own: Mapping[Head, int]) -> Floa
 
 def _recall(
     config: ScanSinks, model: Model, samples: Sequence[Sample], checked: Sequence[Parked]
-) -> dict[Head, Float[np.ndarray, " ops"]]:
-    """Exact recall with each head's sink edited in each way; NaN where its token is in no sample."""
+) -> dict[Head, Float[np.ndarray, "ops samples"]]:
+    """Whether each sample is recalled with each head's sink edited in each way; NaN where its token is not in it."""
     got = np.full((len(checked), len(OPS), len(samples)), np.nan)
     for j, sample in enumerate(samples):
         ids = list(sample.tokens)
@@ -136,9 +160,7 @@ def _recall(
         for i, op in enumerate(OPS):
             edit = partial(_edit, config, op, keys)
             got[rows, i, j] = exact_recall(model, [sample], lists, edit, config.batch)[:, 0]
-    known = np.isfinite(got).any(-1)
-    means = np.where(known, np.nansum(got, -1) / np.maximum(1, np.isfinite(got).sum(-1)), np.nan)
-    return {p.head: means[i] for i, p in enumerate(checked)}
+    return {p.head: got[i] for i, p in enumerate(checked)}
 
 
 def _edit(config: ScanSinks, op: str, keys: Mapping[Head, int], heads: Heads) -> interventions.Edit:

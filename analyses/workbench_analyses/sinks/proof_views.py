@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from workbench.views import Block, Prose, Table
 from workbench.views.table import Cell
-from workbench.views.text import visible
+from workbench.views.text import interval, visible
 from workbench_analyses.sinks.against import Against
-from workbench_analyses.sinks.causal import DECIDING, EVERY, OPS, Check
+from workbench_analyses.sinks.causal import DECIDING, EVERY, Check
 from workbench_analyses.sinks.deciding import LEVEL, MATTERS
 
 if TYPE_CHECKING:
@@ -35,24 +35,30 @@ def check_blocks(scan: SinkScan) -> list[Block]:
 
 
 def _verdicts(scan: SinkScan) -> Table:
-    recall = scan.against.recall if isinstance(scan.against, Against) else {}
+    against = scan.against if isinstance(scan.against, Against) else None
     rows: list[list[Cell]] = []
     for check in _needed_first(scan):
         head = check.parked.head
-        told = recall.get(head)
-        blocked = None if told is None else float(told[OPS.index("key blocked")])
+        told = against.recalled(head, "key blocked") if against else None
         beyond = [check.beyond[op, scan.measure] for op in DECIDING]
         rows.append(
             [str(head), visible(scan.words[check.parked.token]), scan.told(check), check.parked.received, check.says,
-             *(x for d in beyond for x in (d[:3], f"{d.q:.2g}")), max(d.n for d in beyond), blocked,
+             *(x for d in beyond for x in (d[:3], f"{d.q:.2g}")), max(d.n for d in beyond), told and told[:3],
              " ".join(map(str, check.controls)) or "none in this layer"]
         )  # fmt: skip
     columns = (
         "head", "sink", "verdict", "receives", "α·‖v‖ ÷ ‖z‖", "value zeroed − controls", "q", "key blocked − controls",
         "q", "texts", "recall, key blocked", "controls",
     )  # fmt: skip
-    base = f" Recall of needles, unedited: {scan.against.base:.2f}." if isinstance(scan.against, Against) else ""
+    base = f" Recall of needles (95 % Wilson interval): {_recalled(against)}." if against else ""
     return Table(columns, rows, f"What the sink is for.{base}", heads="head", digits=2)
+
+
+def _recalled(against: Against) -> str:
+    plain = against.unedited()
+    edited = [r.n for head in against.recall if (r := against.recalled(head, "key blocked")) is not None]
+    said = f"unedited {interval(*plain[:3], 2)}, n = {plain.n}"
+    return f"{said}; with the key blocked n = {max(edited)} of them" if edited else said
 
 
 def _table(scan: SinkScan) -> Table:

@@ -8,7 +8,7 @@ import numpy as np
 
 from workbench.sinks import HELD, LEAST_QUERIES
 from workbench_analyses.sinks.against import Against
-from workbench_analyses.sinks.causal import EVERY
+from workbench_analyses.sinks.causal import EVERY, OPS
 from workbench_analyses.sinks.passes import is_massive
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ def _against(scan: SinkScan, against: Against) -> dict[str, Any]:
         parking[str(head)] = {"with_needle": asked, "without": idle, "change": change}
     return {
         "spearman": {"first_token": first, "strongest_sink": any_place},
-        "samples": against.n, "recall": against.base, "parking": parking,
-        "recall_edited": {str(h): dict(zip(EVERY, r.tolist(), strict=False)) for h, r in against.recall.items()},
+        "samples": against.n, "recall": against.unedited()._asdict(), "parking": parking,
+        "recall_edited": {
+            str(h): {op: r and r._asdict() for op in OPS for r in [against.recalled(h, op)]} for h in against.recall
+        },
     }  # fmt: skip

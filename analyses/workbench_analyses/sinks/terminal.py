@@ -124,8 +124,15 @@ def _retrieval(scan: SinkScan) -> str:
         return scan.against
     against = scan.against.retrieval
     first, any_place = (x.compare(against).spearman for x in (scan.scores, scan.companions["strongest"]))
-    heads = scan.against.retrieval_heads()
-    said = f"Spearman with the retrieval score: first-token attention {first:.2f}, strongest sink {any_place:.2f}"
+    heads, plain = scan.against.retrieval_heads(), scan.against.unedited()
+    recall = f"needles recalled {plain.share:.2f} ({plain.low:.2f}–{plain.high:.2f}, n = {plain.n}); "
+    blocked = [r for h in scan.against.recall if (r := scan.against.recalled(h, OPS[1])) is not None]
+    if blocked:
+        least = min(blocked)
+        recall += f"with a key blocked, at least {least.share:.2f} ({least.low:.2f}–{least.high:.2f}, n = {least.n}); "
+    said = (
+        f"{recall}Spearman with the retrieval score: first-token attention {first:.2f}, strongest sink {any_place:.2f}"
+    )
     if not heads:
         return f"{said}; no retrieval head"
     figures = [scan.against.parking(h)[:2] for h in heads]
