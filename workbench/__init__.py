@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import workbench_analyses as analyses
 
     from workbench import patching, probes
+    from workbench.circuits import read_circuit
     from workbench.comparison import compare
     from workbench.exporters import export
     from workbench.head_lists import read_heads
@@ -39,7 +40,7 @@ _HOMES = {
         "Intervention", "amplify", "bias", "calibrate", "mask", "pai", "patch", "probes", "reference", "route", "scale",
         "set_pattern", "suppress", "window",
     ), "interventions"),
-    "read_heads": "head_lists", "read_scores": "scores_io", "write_scores": "scores_io",
+    "read_circuit": "circuits", "read_heads": "head_lists", "read_scores": "scores_io", "write_scores": "scores_io",
     "export": "exporters", "compare": "comparison",
     "observe": "observation", "observing": "observation",
 }  # fmt: skip
@@ -61,6 +62,7 @@ __all__ = [
     "patch",
     "patching",
     "probes",
+    "read_circuit",
     "read_heads",
     "read_scores",
     "reference",

@@ -23,7 +23,8 @@ MISFITS = ("replace", "refuse")
 ABLATIONS = ("resample", "mean", "zero")
 QUALITY = ("default", "none")
 LEAST = 16
-ASIDE = ("out", "device", "batch", "memory")
+KEYS = ("gpt2-ioi",)
+ASIDE = ("out", "device", "batch", "memory", "key")
 """Options that change no number."""
 
 
@@ -43,6 +44,7 @@ class TraceCircuit:
     edges: bool = chz.field(default=True, doc="ask every receiver by itself: who tells it?")
     ablation: str = chz.field(default="resample", doc="what heads outside a circuit give: resample, mean or zero")
     quality: str = chz.field(default="default", doc="faithfulness, completeness, minimality, curves: default or none")
+    key: str | None = chz.field(default=None, doc="published circuit to compare with: gpt2-ioi")
     names: tuple[str, ...] | None = chz.field(default=None, doc="ioi: names instead of the published 99")
     folder: str | None = chz.field(default=None, doc="ioi: folder with templates and words in MIB's form")
     misfits: str = chz.field(default="replace", doc="words that are not one token: replace or refuse")
@@ -62,6 +64,8 @@ class TraceCircuit:
         for name, values in known.items():
             if (value := getattr(self, name)) not in values:
                 raise BadInput(f"{name}={value}: use {', '.join(values)}.{did_you_mean(value, values)}")
+        if self.key is not None and self.key not in KEYS:
+            raise BadInput(f"key={self.key}: published circuits are {', '.join(KEYS)}")
         if self.samples < LEAST:
             raise BadInput(f"samples={self.samples}: give at least {LEAST}, of which intervals are made")
         if self.explore < 2:

@@ -99,18 +99,16 @@ def _prompt(
     corrupted = {**clean, **({"S2": io} if corruption == "s2-io" else {"IO": a, "S1": b, "S2": c})}
     pair = spelling.prompt(template, clean, corrupted, (f" {io}", f" {s}"), template)
     beside = _beside(pair.spans, len(spelling.head))
-    return CircuitPrompt(pair.clean, pair.corrupted, pair.answers, {**beside, **pair.spans}, template, pair.text)
+    return CircuitPrompt(pair.clean, pair.corrupted, pair.answers, {**pair.spans, **beside}, template, pair.text)
 
 
 def _beside(spans: Mapping[str, Span], first: int) -> dict[str, Span]:
-    """The tokens before and after the names of the first clause; none before a name that begins the text."""
-    out = {}
-    for name in ("IO", "S1"):
-        a, b = spans[name]
-        out[f"{name}+1"] = (b, b + 1)
-        if a > first:
-            out[f"{name}-1"] = (a - 1, a)
-    return out
+    """The tokens before and after the names of the first clause; none before a name that begins the text.
+
+    Those after come first: what stands between the names follows the one and precedes the other.
+    """
+    out = {f"{name}+1": (spans[name][1], spans[name][1] + 1) for name in ("S1", "IO")}
+    return out | {f"{name}-1": (a - 1, a) for name in ("S1", "IO") if (a := spans[name][0]) > first}
 
 
 def _material(

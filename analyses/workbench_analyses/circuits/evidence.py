@@ -28,6 +28,8 @@ SHOWN = 3
 REPEATED = 256
 """Tokens of the text of repeated words, at most."""
 
+FAINT = 0.05
+"""Attention from which a further label is named."""
 RELATIONS = ("the same word", "what followed it", "the token before")
 
 Map = Float[np.ndarray, "layers heads"]
@@ -70,7 +72,7 @@ class Evidence:
         """The labels that a head attends to most from a label, the largest first."""
         values = self.attends(label)[head]
         order = sorted(range(len(self.labels)), key=lambda i: -values[i])[:SHOWN]
-        return {self.labels[i]: float(values[i]) for i in order}
+        return {self.labels[i]: float(values[i]) for i in order if i == order[0] or values[i] >= FAINT}
 
     def relation(self, label: str, attended: str) -> str:
         """What most prompts have at the attended label, seen from the other: one of RELATIONS, or nothing."""

@@ -25,6 +25,7 @@ from workbench_analyses.circuits.behaviour import Behaviour, behaviour, check_be
 from workbench_analyses.circuits.entering import Entering, entering
 from workbench_analyses.circuits.evidence import Evidence
 from workbench_analyses.circuits.measuring import Asked, measured
+from workbench_analyses.circuits.published import check_key
 from workbench_analyses.circuits.result import Trace
 from workbench_analyses.circuits.roles import heads_of
 from workbench_analyses.circuits.sweeps import Sweeper
@@ -62,6 +63,8 @@ def run_trace(config: TraceCircuit, model: Model | None = None) -> Trace:
     started = time.perf_counter()
     model = model or load(config.model, config.dtype, config.device, config.trust_remote_code)
     work = Work.of(config, model)
+    if config.key is not None:
+        check_key(config.key, model, config.task)
     found = behaviour(model, work.prompts.prompts, config.batch)
     check_behaviour(found, model.name, config.task, config.force)
     identity = ModelIdentity(model.name, *model.identity())

@@ -20,6 +20,7 @@ from workbench.views import (
 )
 from workbench_analyses.circuits.entering import TAUS
 from workbench_analyses.circuits.evidence import ATTENDED
+from workbench_analyses.circuits.published import against_key
 from workbench_analyses.circuits.quality_views import quality_blocks
 from workbench_analyses.circuits.roles import SCORE
 from workbench_analyses.circuits.tracing import Choice, Traced
@@ -34,7 +35,9 @@ METHOD = (
     "carries the head's output of the corrupted prompt: path patching (Wang et al. 2022, arXiv 2211.00593), in closed form "
     "and exact for all heads at once. Its share is the mean effect over the mean gap between corrupted and clean prompts; "
     "negative shares work against the change. A head enters a stage if the end of its 95 % bootstrap interval (over "
-    "prompts) that is nearer to zero exceeds the threshold and its sign is the same in two disjoint halves.",
+    "prompts) that is nearer to zero exceeds the threshold and its sign is the same in two disjoint halves. The interval "
+    "is not corrected over heads: of heads whose noise is as large as the threshold about 2 in 100 would enter by chance, "
+    "of quieter ones none.",
     "The first stage reaches the logits. From the heads of a stage that act at one label, q, k and v at all labels are "
     "swept; followed is the channel and label with the largest summed |effect| and any with at least half of it. The rule "
     "knows no task. An edge is the same with one receiver by itself.",
@@ -60,6 +63,7 @@ def report(result: Trace) -> str:
     sections += [
         Section("Ablation", _ablation(result)),
         Section("Quality", quality_blocks(result.quality, c)),
+        *([Section("Against the published circuit", _published(result))] if result.config.key else []),
         Section("Method", [Prose(METHOD, _parameters(result))]),
         Section("Cost and reproduction", _reproduction(result)),
     ]
@@ -142,6 +146,20 @@ def _ablation(result: Trace) -> list[Block]:
         marked_label="needed",
     )  # fmt: skip
     return [Prose((text,)), picture]
+
+
+def _published(result: Trace) -> list[Block]:
+    assert result.config.key is not None
+    found = against_key(result.circuit, result.config.key)
+    rows = [
+        [role, f"L{head[0]}H{head[1]}", "yes" if there else "NO", here, rank]
+        for role, head, there, here, rank in found.rows
+    ]
+    text = f"{found.key.source}: {found.words}."
+    if found.beside:
+        text += f" Beside them: {_names(found.beside)}."
+    columns = ("published role", "head", "found", "role here", "rank here")
+    return [Prose((text,)), Table(columns, rows, heads="head", limit=40)]
 
 
 def _parameters(result: Trace) -> dict[str, object]:

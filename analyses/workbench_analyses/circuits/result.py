@@ -73,7 +73,7 @@ class Trace:
         if r.p is None:
             return "no random circuit of the same layers exists to compare with"
         many = f"{len(r.shares)} random circuits of the same layers{', all there are,' if r.enumerated else ''}"
-        return f"{many} do {np.mean(r.shares):.0%} on average (p = {r.p:.2g})"
+        return f"{many} do {round(float(np.mean(r.shares)), 2) + 0.0:.0%} on average (p = {r.p:.2g})"
 
     @property
     def scores(self) -> HeadScores:

@@ -40,7 +40,7 @@ class Sweeper:
     ) -> Float[np.ndarray, "n layers heads"]:
         """Change of the logit difference by each head, through these receivers; of the first n prompts, or all.
 
-        Prompts without the label have no such path: 0. Nor have those that differ behind it only.
+        Prompts without the label have no such path: 0. Nor have those that differ behind it only (see `reaches`).
         """
         return self._effects("heads", receivers, channel, label, n)
 
@@ -86,8 +86,12 @@ class Sweeper:
 
 
 def reaches(prompt: CircuitPrompt, label: str) -> bool:
-    """Whether the corruption is felt at a label: whether anything up to there differs."""
+    """Whether the corruption is felt at a label: whether anything up to there differs.
+
+    A column with several labels belongs to the first of them, so that nothing is counted twice.
+    """
     if label not in prompt.spans:
         return False
     stop = prompt.spans[label][1]
-    return prompt.clean[:stop] != prompt.corrupted[:stop]
+    first = next(x for x, span in prompt.spans.items() if span[1] == stop)
+    return label == first and prompt.clean[:stop] != prompt.corrupted[:stop]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from workbench_analyses.circuits.published import against_key
+
 if TYPE_CHECKING:
     from workbench.circuits import CircuitHead
     from workbench_analyses.circuits.result import Trace
@@ -34,6 +36,9 @@ def terminal(result: Trace) -> Any:
     if only:
         names = ", ".join(f"L{layer}H{head}" for layer, head in only)
         lines.append(Text(f"needed, but the same in both prompts (ablation only): {names}"))
+    if result.config.key:
+        found = against_key(c, result.config.key)
+        lines.append(Text(f"{found.key.source}: {found.words}"))
     if result.left_out:
         more = f" and {len(result.left_out) - SHOWN} more" if len(result.left_out) > SHOWN else ""
         words = ", ".join(result.left_out[:SHOWN])
