@@ -72,19 +72,23 @@ def samples_for(target: float, level: float = LEVEL) -> int:
     return int(np.ceil(np.log(1 - level) / np.log(target))) if 0 < target < 1 else 1
 
 
-def smallest_list(scores: HeadScores, target: float, told: Told) -> Smallest:
+def smallest_list(
+    scores: HeadScores, target: float, told: Told, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Smallest:
     """The smallest K whose K best heads keep the target, by the lower bound on the samples of the search.
 
     K doubles until the target is kept, then the gap to the last K that failed is halved; a smaller K below one that
-    failed is not looked for. Raises BadInput where the target is out of reach: too few samples, or a model that does
-    not tell so much with every head full.
+    failed is not looked for. progress: lists asked, and how many there are at most. Raises BadInput where the target is
+    out of reach: too few samples, or a model that does not tell so much with every head full.
     """
     order = tuple(scores.rank())
     looked: dict[int, Bounded] = {}
+    most = 3 + 2 * len(order).bit_length()
 
     def at(k: int) -> Bounded:
         if k not in looked:
             looked[k] = bounded(told.search([order[:k]])[0])
+            progress(len(looked), most)
         return looked[k]
 
     every = at(len(order))
@@ -101,4 +105,5 @@ def smallest_list(scores: HeadScores, target: float, told: Told) -> Smallest:
         middle = (k + failed) // 2
         failed, k = (failed, middle) if at(middle).low >= target else (middle, k)
     report = bounded(told.report([order[:k]])[0])
+    progress(most, most)
     return Smallest(k, target, at(k), report, every, report.low >= target)

@@ -59,7 +59,9 @@ def test_the_search_finds_the_first_k_that_suffices(seed):
 
         return recall
 
-    found = smallest_list(scores, 0.8, Told(told("search"), told("report")))
+    steps: list[tuple[int, int]] = []
+    found = smallest_list(scores, 0.8, Told(told("search"), told("report")), lambda *step: steps.append(step))
+    assert [done for done, _ in steps[:-1]] == list(range(1, len(steps))) and steps[-1][0] == steps[-1][1] >= len(steps)
     brute = next(k for k in range(33) if bounded((need["search"] <= k).astype(float)).low >= 0.8)
     assert found.k == brute and found.search.low >= 0.8 and len(set(asked)) == len(asked) < 14
     held_out = bounded((need["report"] <= brute).astype(float))

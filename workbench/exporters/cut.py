@@ -14,6 +14,7 @@ from workbench.exporters.balance import balanced, per_rank
 from workbench.exporters.cutting import Cutting
 from workbench.head_sets import HeadSet
 from workbench.heads import HeadScores
+from workbench.progress import progress
 from workbench.recall_cut import Told, smallest_list
 
 
@@ -120,7 +121,8 @@ def _by_recall(scores: HeadScores, how: Cutting, told: Told | None) -> tuple[Hea
     assert how.recall is not None
     if told is None:
         raise BadInput(f"recall={how.recall:g} needs the model that is to be served: give model=")
-    found = smallest_list(scores, how.recall, told)
+    with progress() as stages:
+        found = smallest_list(scores, how.recall, told, stages.stage("lists asked"))
     rule = f"the {found.k} best: the fewest with recall >= {how.recall:g} by the lower 95 % bound (ties by {_ties(scores)})"
     return scores.top(found.k), rule, {"recall": found.to_json()}
 

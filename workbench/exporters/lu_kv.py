@@ -42,7 +42,7 @@ def write(split: Split) -> Written:
     prune = np.where(split.full, 0.0, 1 - min(1.0, how.window / how.context))
     own = float(prune.mean())
     note = f"streaming heads keep {how.window} of {how.context:,} tokens at compression_ratio={own:.4f}"
-    return Written({CURVES: _bytes(curves(prune))}, (note,))
+    return Written({CURVES: curves_file(curves(prune))}, (note,))
 
 
 def read_curves(path: Path) -> Float[np.ndarray, "99 layers kv"]:
@@ -69,7 +69,8 @@ def read(path: Path, shape: Shape) -> HeadScores:
     return HeadScores(kept, "imported/lu-kv", {"score": "kept share, mean over 99 ratios"}, kv_heads=kept.shape[1])
 
 
-def _bytes(array: np.ndarray) -> bytes:
+def curves_file(array: Float[np.ndarray, "99 layers kv"]) -> bytes:
+    """The file of an array of curves."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
