@@ -1,4 +1,4 @@
-"""Two pieces of work timed in turn, so that a busy machine slows both: the ratio is what counts."""
+"""Pieces of work timed in turn, so that a busy machine slows all of them: the ratio is what counts."""
 
 from __future__ import annotations
 
@@ -20,20 +20,30 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def paired(peer: Callable[[], Any], ours: Callable[[], Any], repetitions: int = LEAST) -> dict[str, Any]:
-    """Seconds of both and their ratio: peer, ours, peer, ours, …; each ratio is of two neighbours.
+    """Seconds of both and their ratio, see `in_turn` and `against`."""
+    return against(*in_turn((peer, ours), repetitions))
 
-    Both are run once before, uncounted. Raises ValueError below LEAST repetitions.
+
+def in_turn(works: Sequence[Callable[[], Any]], repetitions: int = LEAST, warm: bool = False) -> list[list[float]]:
+    """Seconds of each work: the first, the second, …, the first again, …
+
+    All are run once before, uncounted, unless they are warm. Raises ValueError below LEAST repetitions.
     """
     if repetitions < LEAST:
         raise ValueError(f"{repetitions} repetitions: a ratio needs at least {LEAST}")
-    peer()
-    ours()
-    times = [(seconds(peer), seconds(ours)) for _ in range(repetitions)]
+    for work in () if warm else works:
+        work()
+    times = [[seconds(work) for work in works] for _ in range(repetitions)]
+    return [list(each) for each in zip(*times, strict=True)]
+
+
+def against(peer: Sequence[float], ours: Sequence[float]) -> dict[str, Any]:
+    """Seconds of two works and their ratio; each ratio is of two neighbours."""
     return {
-        "repetitions": repetitions,
-        "peer_seconds": spread([p for p, _ in times]),
-        "ours_seconds": spread([o for _, o in times]),
-        "ratio": spread([p / o for p, o in times]),
+        "repetitions": len(peer),
+        "peer_seconds": spread(peer),
+        "ours_seconds": spread(ours),
+        "ratio": spread([p / o for p, o in zip(peer, ours, strict=True)]),
     }
 
 

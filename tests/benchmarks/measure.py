@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from workbench_kernels.timing import LEAST, paired, spread
+from workbench_kernels.timing import LEAST, against, in_turn, paired, spread
 
 from workbench.versions import versions
 
-__all__ = ["LEAST", "keep", "load", "machine", "paired", "spread"]
+__all__ = ["LEAST", "against", "in_turn", "keep", "load", "machine", "paired", "spread"]
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -1,13 +1,17 @@
-"""Time of the retrieval scan against its peers. Run: python tests/benchmarks/retrieval_scan.py
+"""Time of the retrieval scan against its peers. Run: python tests/benchmarks/retrieval_scan.py [tiny]
 
-Every comparison first asserts that both sides give equal scores on its samples, then times them in turn.
+Every comparison first asserts that both sides give equal scores on its samples, then times them in turn. The peers
+compute no QRHead, so what is compared is the scan without it ("same scores"); the scan as the command does it, QRHead
+besides, is a row of its own against the same runs of the peer. Figures are kept as they come, so a run that is cut off
+keeps those it had (`complete` is then false). `tiny` runs everything at small sizes and keeps nothing.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +30,13 @@ from workbench.tasks.needle import Assembler, answer_ends, blocks
 FIVE = tuple(np.linspace(0, 100, 5))
 TEN = tuple(np.linspace(0, 100, 10))
 GRID = (256, 512, 1024)
+SAME, MORE = "same scores", "with QRHead"
+Side = Callable[[], list[Any]]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure that is wanted."""
+    """What is timed together. target: of the ratio of "same scores"."""
 
     model: str
     peer: str  # flash_then_eager, or a variant of eager_bridge
@@ -40,22 +46,31 @@ class Comparison:
     target: float | None
     repetitions: int = measure.LEAST
 
+    @property
+    def decodes(self) -> bool:
+        """Whether the peer is the one that decodes token by token, which is timed with QRHead and its bound, too."""
+        return self.peer == "flash_then_eager"
+
+    def tiny(self) -> Comparison:
+        """The same at sizes of a test."""
+        return replace(self, lengths=(128,), depths=(0.0, 100.0), repetitions=measure.LEAST)
+
 
 COMPARISONS = (
     Comparison("llama", "flash_then_eager", "alone", (1024,), FIVE, 1.5, 9),
-    Comparison("wide", "flash_then_eager", "alone", (1024,), FIVE, 1.5, 7),
-    Comparison("llama", "flash_then_eager", "shared", GRID, FIVE, 2.5, 9),
+    Comparison("llama", "flash_then_eager", "shared", GRID, FIVE, 2.5, 7),
     Comparison("llama", "flash_then_eager", "shared", GRID, TEN, 2.5, 7),
-    Comparison("wide", "flash_then_eager", "shared", GRID, TEN, 2.5),
     Comparison("llama", "cached", "alone", (1024,), (0, 50, 100), 5.0),
     Comparison("llama", "streamed", "alone", (1024,), (0, 50, 100), 5.0),
     Comparison("llama", "cached", "alone", (2048,), (50,), 5.0),
     Comparison("llama", "streamed", "alone", (2048,), (50,), 5.0),
+    Comparison("wide", "flash_then_eager", "alone", (1024,), FIVE, 1.5),
+    Comparison("wide", "flash_then_eager", "shared", GRID, FIVE, 2.5),
     Comparison("wide", "cached", "alone", (1024,), (50,), 5.0),
     Comparison("wide", "streamed", "alone", (1024,), (50,), 5.0),
     Comparison("wide", "cached", "alone", (2048,), (50,), 5.0),
     Comparison("wide", "streamed", "alone", (2048,), (50,), 5.0),
-    Comparison("random", "flash_then_eager", "alone", (1024,), (0, 50), None),
+    Comparison("random", "flash_then_eager", "alone", (1024,), (50,), None),
 )
 
 
@@ -69,19 +84,32 @@ class Bench:
         self.bridge = wb.load(place).bridge  # never run through the seam
         self.stops = answer_ends(self.model.tokenizer, self.model.stop_tokens)
 
-    def sides(self, c: Comparison) -> tuple[Callable[[], list[Any]], Callable[[], list[Any]], list[Any]]:
-        """Peer and ours as calls that give the scores of the same samples; the samples."""
+    def sides(self, c: Comparison) -> dict[str, Side]:
+        """Peer and ours as calls that give the scores of the same samples, by name."""
         units = list(blocks(Assembler(self.model.tokenizer), c.lengths, c.depths, 1, seed=3))
-        samples = [s for unit in units for s in unit.samples]
+        same = [replace(u, samples=[replace(s, null=()) for s in u.samples]) for u in units]
+        samples = [s for unit in same for s in unit.samples]
         score = eager_bridge.VARIANTS.get(c.peer, flash_then_eager.score)
         theirs = self.bridge if c.peer in eager_bridge.VARIANTS else self.plain
+        sides: dict[str, Side] = {
+            "peer": lambda: [score(theirs, s, self.stops) for s in samples],
+            SAME: lambda: self.ours(c, same),
+        }
+        if c.decodes:
+            sides[MORE] = lambda: self.ours(c, units)
+        return sides
 
-        def ours() -> list[Any]:
-            if c.ours == "shared":
-                return [s for unit in units for s in score_block(self.model, unit, self.stops)]
-            return [score_sample(self.model, s, self.stops) for s in samples]
+    def ours(self, c: Comparison, units: list[Any]) -> list[Any]:
+        """Scores of all samples; QRHead where a sample knows what stands in the place of its question."""
+        if c.ours == "shared":
+            return [s for unit in units for s in score_block(self.model, unit, self.stops)]
+        return [score_sample(self.model, s, self.stops) for unit in units for s in unit.samples]
 
-        return lambda: [score(theirs, s, self.stops) for s in samples], ours, samples
+    def prefills(self, c: Comparison) -> None:
+        """The share of the peer's work that no way of scoring sample by sample can do without."""
+        for unit in blocks(Assembler(self.model.tokenizer), c.lengths, c.depths, 1, seed=3):
+            for sample in unit.samples:
+                flash_then_eager.prefill(self.plain, sample)
 
 
 def largest_difference(peer: list[Any], ours: list[Any]) -> float:
@@ -92,29 +120,47 @@ def largest_difference(peer: list[Any], ours: list[Any]) -> float:
     return max(float(np.abs(a - b).max()) for a, b in pairs)
 
 
-def compare(bench: Bench, c: Comparison) -> dict[str, Any]:
-    """Equal scores first, then the times."""
-    peer, ours, samples = bench.sides(c)
-    theirs, own = peer(), ours()
-    difference = largest_difference(theirs, own)
-    assert difference == 0, f"{c}: scores differ by {difference}"
-    before = measure.load()
-    figure = measure.paired(peer, ours, c.repetitions)
-    if c.peer == "flash_then_eager":
-        alone = measure.paired(peer, lambda: [flash_then_eager.prefill(bench.plain, s) for s in samples], c.repetitions)
-        figure["bound"] = alone["ratio"]  # of a scorer that costs nothing beyond the same prefill, nothing shared
-    met = None if c.target is None else figure["ratio"]["median"] >= c.target
-    return {
-        "model": c.model, "peer": c.peer, "ours": c.ours, "lengths": c.lengths, "depths": len(c.depths),
-        "samples": len(samples), "copies_seen": float(sum(s.raw.sum() for s in own)),
-        "decoded_share": float(np.mean([s.decoded for s in own])), "largest_difference": difference, **figure,
-        "target": c.target, "met": met, "load_average": before,
-    }  # fmt: skip
+def compare(bench: Bench, c: Comparison) -> list[dict[str, Any]]:
+    """Equal scores first, then the times: a row for each of ours."""
+    sides = bench.sides(c)
+    found = {name: side() for name, side in sides.items()}
+    for name in (n for n in found if n != "peer"):
+        difference = largest_difference(found["peer"], found[name])
+        assert difference == 0, f"{c}: scores differ by {difference}"
+        assert all(np.isfinite(s.qrhead).any() == (name == MORE) for s in found[name]), f"{c}: QRHead in {name}"
+    before, works = measure.load(), dict(sides)
+    if c.decodes and c.ours == "alone":
+        works["bound"] = lambda: bench.prefills(c)
+    times = dict(zip(works, measure.in_turn(list(works.values()), c.repetitions, warm=True), strict=True))
+    rows = []
+    for name in (n for n in sides if n != "peer"):
+        figure, target = measure.against(times["peer"], times[name]), c.target if name == SAME else None
+        if "bound" in times:  # of a scorer that costs nothing beyond the same prefill
+            figure["bound"] = measure.against(times["peer"], times["bound"])["ratio"]
+        rows.append({
+            "model": c.model, "peer": c.peer, "work": name, "ours": c.ours, "lengths": c.lengths,
+            "depths": len(c.depths), "samples": len(found[name]),
+            "copies_seen": float(sum(s.raw.sum() for s in found[name])),
+            "decoded_share": float(np.mean([s.decoded for s in found[name]])), "largest_difference": 0.0, **figure,
+            "target": target, "met": None if target is None else figure["ratio"]["median"] >= target,
+            "load_average": before,
+        })  # fmt: skip
+    return rows
 
 
-def main() -> None:
+def line(row: dict[str, Any]) -> str:
+    """A figure for the terminal."""
+    ratio, word = row["ratio"], {True: "met", False: "MISSED", None: "no target"}[row["met"]]
+    bound = f", bound {row['bound']['median']:.2f}×" if "bound" in row else ""
+    return (
+        f"{row['model']:7} {row['peer']:16} {row['ours']:7} {row['work']:12} {row['lengths']} × {row['depths']}: "
+        f"{ratio['median']:.2f}× ({ratio['min']:.2f}–{ratio['max']:.2f}), target {row['target']}: {word}{bound}"
+    )
+
+
+def main(tiny: bool = False) -> None:
     """All comparisons; prints a line each and keeps them."""
-    before, figures = measure.load(), []
+    before, figures = measure.load(), [{"complete": False}]
     with tempfile.TemporaryDirectory() as folder:
         places = {
             "llama": "llama", "wide": str(builds.wide_llama(Path(folder) / "wide")),
@@ -123,19 +169,16 @@ def main() -> None:
         for name, place in places.items():
             bench = Bench(place)
             for c in (c for c in COMPARISONS if c.model == name):
-                figures.append(compare(bench, c))
-                measure.keep(
-                    "retrieval_scan", [{"complete": False}, *figures], before
-                )  # a run that is cut off keeps these
-                ratio, word = figures[-1]["ratio"], {True: "met", False: "MISSED", None: "no target"}
-                bound = f", bound {figures[-1]['bound']['median']:.2f}×" if "bound" in figures[-1] else ""
-                print(
-                    f"{name:7} {c.peer:16} {c.ours:7} {c.lengths} × {len(c.depths)}: {ratio['median']:.2f}× "
-                    f"({ratio['min']:.2f}–{ratio['max']:.2f}), target {c.target}: {word[figures[-1]['met']]}{bound}",
-                    flush=True,
-                )  # fmt: skip
-    print(measure.keep("retrieval_scan", figures, before))
+                rows = compare(bench, c.tiny() if tiny else c)
+                figures += rows
+                if not tiny:
+                    measure.keep("retrieval_scan", figures, before)
+                for row in rows:
+                    print(line(row), flush=True)
+    figures[0]["complete"] = True
+    if not tiny:
+        print(measure.keep("retrieval_scan", figures, before))
 
 
 if __name__ == "__main__":
-    main()
+    main("tiny" in sys.argv)
