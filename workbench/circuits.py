@@ -66,6 +66,10 @@ class CircuitHead:
     role: str = NO_ROLE
     evidence: Mapping[str, float] = field(default_factory=dict)
 
+    def words(self, least: float = 0.0) -> str:
+        """The evidence in a line, as far as it is at least so strong."""
+        return ", ".join(f"{name} {value:.2f}" for name, value in self.evidence.items() if value >= least)
+
 
 @dataclass(frozen=True)
 class CircuitEdge:

@@ -91,8 +91,7 @@ def _graph_caption(result: Trace) -> str:
 
 def _heads(result: Trace) -> Table:
     rows = [
-        [h.stage, f"L{h.head[0]}H{h.head[1]}", (h.share, h.low, h.high), h.role,
-         ", ".join(f"{name} {value:.2f}" for name, value in h.evidence.items())]
+        [h.stage, f"L{h.head[0]}H{h.head[1]}", (h.share, h.low, h.high), h.role, h.words()]
         for h in result.circuit.heads
     ]  # fmt: skip
     caption = "Share of the gap with its 95 % interval over prompts. Evidence: means over the clean prompts."

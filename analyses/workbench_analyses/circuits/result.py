@@ -115,6 +115,23 @@ class Trace:
 
         return CircuitGraph([self.circuit])
 
+    def heads_frame(self) -> Any:
+        """One row a head and stage, as a pandas table."""
+        import pandas as pd
+
+        rows = [
+            {"stage": h.stage, "head": f"L{h.head[0]}H{h.head[1]}", "share": h.share, "low": h.low, "high": h.high,
+             "role": h.role, "evidence": h.words()}
+            for h in self.circuit.heads
+        ]  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def choices_frame(self) -> Any:
+        """What was looked at between the stages, the loudest of each depth first, as a pandas table."""
+        import pandas as pd
+
+        return pd.DataFrame([{**c.__dict__, "receivers": " ".join(map(str, c.receivers))} for c in self.choices])
+
     def summary(self) -> dict[str, Any]:
         """The trace as plain values."""
         c, b = self.circuit, self.behaviour

@@ -51,8 +51,7 @@ def terminal(result: Trace) -> Any:
 
 def head_cells(head: CircuitHead) -> tuple[str, ...]:
     """One head of a stage as cells of a table."""
-    shown = ", ".join(f"{name} {value:.2f}" for name, value in head.evidence.items() if value >= STRONG)
     return (
         head.stage, f"L{head.head[0]}H{head.head[1]}", f"{head.share:+.1%}", f"{head.low:+.1%} to {head.high:+.1%}",
-        head.role, shown or "none above .3",
+        head.role, head.words(STRONG) or "none above .3",
     )  # fmt: skip
