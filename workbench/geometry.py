@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import BadInput
+from workbench.errors import BadInput, ModelError
 from workbench.heads import HeadScores, ModelIdentity
 from workbench.untrusted import read_json
 
@@ -56,20 +56,34 @@ def of_model(model: str | Path | Model, identify: bool = False, dtype: str = "fl
 
     dtype: in which the weights are loaded then; the identity of a model holds it. Raises BadInput or ModelError.
     """
-    if isinstance(model, str | Path) and not identify:
-        from workbench.sources import locate
-
-        config = Path(locate(str(model)).place) / "config.json"
-        if config.is_file():
-            record = read_json(config)
-            if not isinstance(record, dict):
-                raise BadInput(f"{config} is no config of a model")
-            return of_config(record, str(model))
+    if isinstance(model, str | Path) and not identify and (config := _config(str(model))) is not None:
+        record = read_json(config)
+        if not isinstance(record, dict):
+            raise BadInput(f"{config} is no config of a model")
+        return of_config(record, str(model))
     from workbench.models import load
 
     found = load(model, dtype)
     identity = ModelIdentity(found.name, *found.identity())
     return Geometry(found.name, found.n_layers, found.n_heads, found.n_kv_heads, identity)
+
+
+def _config(model: str) -> Path | None:
+    """The config.json of a folder, or of a hub id (that file alone is fetched); None for a planted model."""
+    from workbench.reference_models.catalogue import PLANTED
+    from workbench.sources import locate
+
+    place = locate(model).place
+    if place in PLANTED:
+        return None
+    if (local := Path(place) / "config.json").is_file():
+        return local
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(place, "config.json"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{model}: its config cannot be had: {' '.join(str(error).split())[:200]}") from None
 
 
 def fitted(scores: HeadScores, model: str | Path | Model) -> tuple[HeadScores, Geometry]:

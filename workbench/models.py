@@ -245,9 +245,12 @@ class Model:
         return torch.tensor([ids if bos is None or ids[:1] == [bos] else [bos, *ids]], device=self.device)
 
     def identity(self) -> tuple[str, str]:
-        """Hash of the config, and a fingerprint of the weights (name, shape, dtype, 64 strided values of each)."""
+        """Hash of the config, and a fingerprint of the weights (name, shape, dtype, 64 strided values of each).
+
+        The version of transformers stands in the config and is no part of the model.
+        """
         whole = self.bridge.original_model.config.to_dict()  # a vision tower's, too
-        config = {k: v for k, v in whole.items() if not k.startswith("_")}
+        config = {k: v for k, v in whole.items() if not k.startswith("_") and k != "transformers_version"}
         text = json.dumps(config, sort_keys=True, default=str)
         weights = hashlib.sha256()
         for name, p in sorted(self.bridge.original_model.named_parameters()):

@@ -49,6 +49,11 @@ FOREIGN = {
     "razor.json": ({"1": [0, 2]}, [[0, 0, 0], [1, 0, 1]], LIST),
     "Some_model.json": (STREAM, [[0, 1, 1], [1, 0, 1]], {}),
     "some_qr_head.yaml": (QRHEAD, [[0, 0.5, 0], [0, 0, 1]], QUERY),
+    "gemma.json": (
+        {**HYBRID, "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 3},
+        [[0] * 3, [1] * 3],
+        {},
+    ),
     "every.yml": ("attn_head_set: full_heads", [[1, 1, 1], [1, 1, 1]], QUERY),
     "detected.json": (DETECTED, [[-0.1, 0.2, np.nan], [np.nan, np.nan, 0.7]], {}),
     "trtllm_kv_windows.yaml": (LINES, [[1, 1], [0, 0], [0, 0], [1, 1]], {"layers": 4, "kv_heads": 2}),

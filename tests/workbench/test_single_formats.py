@@ -152,9 +152,12 @@ def test_provenance_of_another_file_is_refused(tmp_path):
     (tmp_path / "head.pt").write_bytes(b"other")
     with pytest.raises(BadInput, match="has changed since provenance.json was written"):
         read_scores(tmp_path)
-    (tmp_path / PROVENANCE).write_text("[]")
-    with pytest.raises(BadInput, match="no provenance"):
-        read_scores(tmp_path)
+    export(scores(0), "omni-attention", tmp_path / "omni", sparsity=0.5)
+    for foreign in ("[]", "{", '{"files": 3}', '{"origin": "somebody"}'):  # others use the name, too
+        (tmp_path / "omni" / PROVENANCE).write_text(foreign)
+        assert not read_scores(tmp_path / "omni").verified
+        with pytest.raises(BadInput, match="another origin"):
+            export(scores(0), "omni-attention", tmp_path / "omni", sparsity=0.25)
 
 
 def test_symlinked_folders_are_followed(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 from workbench.errors import BadInput
 from workbench.exporters import Exporter, Written
 from workbench.exporters.layers import whole_layers
-from workbench.exporters.model_config import config_file, merged
+from workbench.exporters.model_config import config_file, merged, shape_of
 from workbench.exporters.patterns import pattern_scores
 from workbench.exporters.provenance import Shape
 from workbench.exporters.split import Split
@@ -41,7 +41,7 @@ def read(path: Path, shape: Shape) -> HeadScores:
     types = record.get("layer_types") if isinstance(record, dict) else None
     if not isinstance(types, list) or not types or not all(t in TYPES for t in types):
         raise BadInput(f"{path} has no layer_types of {' and '.join(TYPES)}")
-    layers, heads = shape.filled(Shape(len(types))).grid(path, "kv")
+    layers, heads = shape.filled(shape_of(record)).filled(Shape(len(types))).grid(path, "kv")
     if layers != len(types):
         raise BadInput(f"{path} has {len(types)} layers, the model has {layers}")
     full = np.array([[float(t == TYPES[1])] * heads for t in types])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import BadInput
+from workbench.exporters.provenance import Shape
 from workbench.exporters.split import Split
 from workbench.geometry import of_config
 from workbench.jsonable import dumps
@@ -32,6 +33,15 @@ def merged(config: str | None, made: Mapping[str, Any], split: Split) -> dict[st
     if held := sorted(record.keys() & made.keys()):
         raise BadInput(f"config={config} holds {held[0]} already: take it out first")
     return {**record, **made}
+
+
+def shape_of(record: Mapping[str, Any]) -> Shape:
+    """The shape that the record of a config names, if it does."""
+    try:
+        found = of_config(record, "")
+    except BadInput:
+        return Shape()
+    return Shape(found.layers, found.heads, found.kv_heads)
 
 
 def config_file(record: Mapping[str, Any]) -> bytes:

@@ -49,13 +49,8 @@ def with_digests(about: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
 
 
 def beside(path: Path) -> dict[str, Any]:
-    """The provenance of a file, {} without one. Raises BadInput where it is about another file of this name."""
-    place = path.with_name(PROVENANCE)
-    if not place.is_file():
-        return {}
-    record = read_json(place)
-    if not isinstance(record, dict):
-        raise BadInput(f"{place} is no provenance: it is not a JSON object")
+    """The provenance of a file, {} without one of ours. Raises BadInput where the file has changed since."""
+    record = _record(path.parent) or {}
     digests = record.get("files")
     if not isinstance(digests, dict) or path.name not in digests:
         return {}
@@ -66,9 +61,8 @@ def beside(path: Path) -> dict[str, Any]:
 
 def written_here(folder: Path) -> tuple[Path, str] | None:
     """The first file that a folder's provenance.json is about and its format; None without both."""
-    place = folder / PROVENANCE
-    record = read_json(place) if place.is_file() else None
-    if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
+    record = _record(folder)
+    if record is None or not isinstance(record.get("files"), dict):
         return None
     file = folder / Path(next(iter(record["files"]), "")).name
     return (file, str(record.get("format"))) if file.is_file() else None
@@ -102,11 +96,20 @@ def check_origin(folder: Path, files: Mapping[str, bytes], side_car: str, format
     differing = [name for name, data in files.items() if (folder / name).exists() and not _equal(folder / name, data)]
     place = folder / side_car
     ours = place.is_file()
-    if ours and side_car == PROVENANCE:
-        record = read_json(place)
-        ours = isinstance(record, dict) and record.get("format") == format
+    if side_car == PROVENANCE:
+        ours = (_record(folder) or {}).get("format") == format
     if differing and not ours:
         raise BadInput(f"{folder / differing[0]} exists and is of another origin: name another folder with out=")
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    """The object in provenance.json; None without one: others use this name, too, for what they like."""
+    place = folder / PROVENANCE
+    try:
+        record = read_json(place) if place.is_file() else None
+    except BadInput:
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _equal(place: Path, data: bytes) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench.errors import BadInput
 from workbench.exporters import Exporter, Written
-from workbench.exporters.model_config import config_file, merged
+from workbench.exporters.model_config import config_file, merged, shape_of
 from workbench.exporters.patterns import pattern_scores, rows_of_bits
 from workbench.exporters.provenance import Shape
 from workbench.exporters.split import Split
@@ -49,7 +49,7 @@ def read(path: Path, shape: Shape) -> HeadScores:
     sizes = {
         ours: held[theirs] for ours, theirs in zip(("sink_size", "recent_size"), SIZES) if _count(held.get(theirs))
     }
-    return pattern_scores(pattern, "imported/rtp-llm", sizes, shape.kv_heads)
+    return pattern_scores(pattern, "imported/rtp-llm", sizes, shape.filled(shape_of(record)).kv_heads)
 
 
 def _count(value: Any) -> bool:
