@@ -1,0 +1,152 @@
+"""The repair, step by step: load, ask, point the heads at their tokens, then others and elsewhere, save."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+import workbench as wb
+from workbench.controls import Heads, matched_lists
+from workbench.cost import peak_memory
+from workbench.errors import BadInput
+from workbench.heads import ModelIdentity
+from workbench.models import Model, load
+from workbench.patching import head_sets
+from workbench.progress import progress
+from workbench.runs import Run, unremembered
+from workbench.tasks.circuit_prompts import CircuitPrompt, circuit_rows, make_prompts
+from workbench_analyses.circuits.repair_result import Arm, Repair
+from workbench_analyses.repair_heads import RepairHeads, heads_of
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Heads whose last row looks at some columns of each prompt (counted from its first token) and at no other."""
+
+    heads: Heads
+    columns: Sequence[Sequence[int]]
+
+
+def run_repair(config: RepairHeads, model: Model | None = None) -> Repair:
+    """The whole experiment; a run folder is written below `config.out`, if that is given."""
+    started = time.perf_counter()
+    model = model or load(config.model, config.dtype, config.device, config.trust_remote_code)
+    heads = heads_of(config.heads)
+    head_sets(model, [heads])
+    prompts = make_prompts(
+        config.task, model.tokenizer, config.samples, config.seed, bos=config.bos, misfits=config.misfits
+    )
+    aims, enumerated = _aims(config, model, heads, prompts.prompts)
+    identity = ModelIdentity(model.name, *model.identity())
+    asked = hashlib.sha256(json.dumps([p.clean for p in prompts.prompts]).encode()).hexdigest()[:16]
+    question = {**config.question(), "identity": [identity.config_hash, identity.weights], "asked": asked}
+    opened = Run.open(config.out, "repair-heads", model.name, question, model.label) if config.out else nullcontext()
+    with opened as run, progress() as shown:
+        report, remember, parts = shown.stage("prompts"), run.remember if run else unremembered, []
+        chunks = [range(i, min(i + config.batch, len(prompts))) for i in range(0, len(prompts), config.batch)]
+        for i, which in enumerate(chunks):
+            unit = f"prompts-{which.start}-{which.stop}"
+            parts.append(remember(unit, lambda w=which: (answers_of(model, prompts.prompts, w, aims), {}))[0])
+            report(i + 1, len(chunks))
+        arms = _arms(prompts.prompts, *(np.concatenate([p[x] for p in parts], 1) for x in ("said", "difference")))
+        _check(config, model, arms[0])
+        cost = {"seconds": time.perf_counter() - started, "peak_memory_mib": peak_memory()}
+        result = Repair(
+            config, model.label, identity, heads, arms[0], arms[1], tuple(arms[2 : 2 + config.draws]),
+            tuple(arms[2 + config.draws :]), enumerated, prompts.left_out, cost, str(run.path) if run else None,
+        )  # fmt: skip
+        if run is not None:
+            save(result, run)
+            for warning in run.warnings:
+                shown.note(f"note: {warning}")
+    return result
+
+
+def _aims(
+    config: RepairHeads, model: Model, heads: Heads, prompts: Sequence[CircuitPrompt]
+) -> tuple[list[Aim | None], bool]:
+    """No edit; the heads at the labels; the heads at random tokens, and random heads at the labels, draw by draw."""
+    rows = circuit_rows(prompts)
+    pads = [rows.clean.shape[1] - len(p.clean) for p in prompts]
+    at = [rows.at(label).tolist() for label in config.labels]  # raises for a label that a row lacks
+    onto = [sorted({column - pad for column in columns}) for *columns, pad in zip(*at, pads, strict=True)]
+    rng, aims = np.random.default_rng(config.seed), [None, Aim(heads, onto)]
+    for _ in range(config.draws):
+        aims.append(Aim(heads, [_others(rng, len(p.clean), x) for p, x in zip(prompts, onto, strict=True)]))
+    every = [(i, j) for i in range(model.n_layers) for j in range(model.n_heads)]
+    lists, enumerated = matched_lists(heads, every, config.draws, config.seed)
+    return [*aims, *(Aim(some, onto) for some in lists)], enumerated
+
+
+def _others(rng: np.random.Generator, length: int, onto: Sequence[int]) -> list[int]:
+    """As many other tokens of the prompt. Raises BadInput for a prompt that has not so many."""
+    free = [i for i in range(length) if i not in onto]
+    if len(free) < len(onto):
+        raise BadInput(f"a prompt of {length} tokens has no {len(onto)} others to look at: give fewer labels in onto=")
+    return sorted(int(i) for i in rng.choice(free, len(onto), replace=False))
+
+
+@torch.no_grad()
+def answers_of(
+    model: Model, prompts: Sequence[CircuitPrompt], which: range, aims: Sequence[Aim | None]
+) -> dict[str, np.ndarray]:
+    """said: the likeliest next token, over the whole vocabulary; difference: logit of the answer less that of its foil.
+
+    Both [aims, prompts]. Runs resume from the lowest layer that is edited.
+    """
+    rows = circuit_rows([prompts[i] for i in which]).to(model.device)
+    n = rows.clean.shape[1]
+    lowest = min(layer for aim in aims if aim is not None for layer, _ in aim.heads)
+    resid = model.resid_pre(lowest, rows.clean, rows.mask)
+    said, difference = [], []
+    for aim in aims:
+        edit = None if aim is None else _pointed(aim, which, [n - len(prompts[i].clean) for i in which], n)
+        logits = model.forward_from(lowest, resid, rows.mask, edits=edit, keep=slice(n - 1, n)).logits[:, -1]
+        answer, foil = logits.gather(1, rows.answers).double().T
+        said.append(logits.argmax(-1))
+        difference.append(answer - foil)
+    return {"said": torch.stack(said).cpu().numpy(), "difference": torch.stack(difference).cpu().numpy()}
+
+
+def _pointed(aim: Aim, which: range, pads: Sequence[int], n: int) -> wb.interventions.Edit:
+    """The edit: equal weights on the columns of each row, nothing elsewhere."""
+    keys: list[Iterable[int]] = [
+        tuple(column + pad for column in aim.columns[i]) for i, pad in zip(which, pads, strict=True)
+    ]
+    weights = [[[1 / len(aim.columns[i])] * len(aim.columns[i])] for i in which]
+    return wb.set_pattern(aim.heads, (n - 1,), keys, weights)
+
+
+def _arms(prompts: Sequence[CircuitPrompt], said: np.ndarray, difference: np.ndarray) -> list[Arm]:
+    right = said == np.array([p.answers[0] for p in prompts])
+    return [Arm.of(right[0], own, moved) for own, moved in zip(right, difference, strict=True)]
+
+
+def _check(config: RepairHeads, model: Model, base: Arm) -> None:
+    """Raises BadInput where the model does not do the task at all, unless forced."""
+    from scipy.stats import binomtest
+
+    p = binomtest(base.preferred, base.n, 0.5, alternative="greater").pvalue
+    if p > LEVEL and not config.force:
+        raise BadInput(
+            f"{model.name} cannot do task={config.task} (accuracy {base.accuracy:.1%}, the answer preferred to its foil "
+            f"in {base.preferred} of {base.n} prompts): there is nothing to mend; force=true goes on"
+        )
+
+
+def save(result: Repair, run: Run) -> None:
+    """Write every arm as a table, the report, the record."""
+    import pandas as pd
+
+    run.write_table("arms.parquet", pd.DataFrame(result.rows()))
+    run.write_text("report.html", result.report())
+    run.finish(result.summary(), result.cost)
