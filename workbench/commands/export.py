@@ -53,7 +53,6 @@ class Export:
     extra: tuple[str, ...] = chz.field(default=(), doc="options of the format alone, as name:value,name:value")
 
 
-SHAPE = ("layers", "query_heads", "kv_heads")
 ASIDE = ("run", "format", "out", "tiebreak", "source", "extra", "layers", "kv_heads")
 
 
