@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from workbench_analyses.circuits.repair_result import Arm, Repair
 
 COLUMNS = (
-    "heads and where they look",
+    "pattern",
     "accuracy",
     "mended",
     "new mistakes",
