@@ -192,9 +192,13 @@ def test_a_killed_trace_goes_on_and_its_folder_says_all(model, tmp_path):
     assert list(top) == [h for h, _ in first.circuit.ranking[:2]]
 
 
-def test_the_report_says_what_was_found(model):
-    found = trace(model, task="ioi", samples=24, explore=16)
+def test_the_report_says_what_was_found_and_measures_are_kept(model, tmp_path):
+    options = {"task": "ioi", "samples": 24, "explore": 16, "ablation": "mean", "out": str(tmp_path)}
+    found = trace(model, **options)
     page = found.report()
+    log = next(tmp_path.iterdir()) / "progress.jsonl"
+    before = log.read_text()
+    assert trace(model, **options).quality == found.quality and log.read_text() == before
     assert found.verdict.startswith("4 of 24 heads in 3 stages; alone they do 100%")
     assert found.quality is not None and found.quality.randoms.p == pytest.approx(0.01)
     assert all(word in page for word in ("S-inhibition", "duplicate token", "Completeness", "CPR", "trace-circuit"))

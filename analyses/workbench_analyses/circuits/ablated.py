@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -17,6 +18,7 @@ from workbench.models import Model
 from workbench.patching import MeanOutputs, head_sets, kept_differences, mean_outputs
 from workbench.patching.activation import MEMORY
 from workbench.patching.replacements import How
+from workbench.runs import Remember, unremembered
 from workbench.tasks.circuit_prompts import CircuitPrompt, circuit_rows
 
 DRAWS = 2000
@@ -41,14 +43,16 @@ class Ablated:
     memory: int
     whole: Float[np.ndarray, " n"]
     nothing: Float[np.ndarray, " n"]
+    remember: Remember = field(default=unremembered, repr=False)
     held: dict[tuple[Place, ...], Float[np.ndarray, " n"]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
         cls, model: Model, prompts: Sequence[CircuitPrompt], how: How = "resample",
-        reference: Sequence[CircuitPrompt] | None = None, memory: int = MEMORY,
+        reference: Sequence[CircuitPrompt] | None = None, memory: int = MEMORY, remember: Remember = unremembered,
     ) -> Self:  # fmt: skip
         """reference: prompts over whose corrupted sides "mean" averages; these if None (see `kept_differences`).
+        remember: of a run folder whose question fixes model, prompts and `how`.
 
         Raises BadInput for a template with fewer than REFERENCE reference prompts, and where the heads make no difference,
         so that no share of it can be said.
@@ -62,7 +66,7 @@ class Ablated:
             )
         empty = head_sets(model, [()])
         nothing = _numpy(kept_differences(model, prompts, empty, how, means, memory))[0]
-        out = cls(model, prompts, how, means, memory, plain_differences(model, prompts), nothing)
+        out = cls(model, prompts, how, means, memory, plain_differences(model, prompts), nothing, remember)
         if not abs(out.gap) > FAINT:
             raise BadInput(f"ablating all heads ({how}) changes the mean logit difference by {out.gap:g}: no circuit")
         return out
@@ -72,10 +76,14 @@ class Ablated:
         keys = [tuple(sorted(set(heads))) for heads in lists]
         new = [key for key in dict.fromkeys(keys) if key not in self.held]
         if new:
-            keep = head_sets(self.model, new)
-            found = kept_differences(self.model, self.prompts, keep, self.how, self.means, self.memory)
-            self.held |= dict(zip(new, _numpy(found), strict=True))
+            unit = f"kept-{hashlib.sha256(repr(new).encode()).hexdigest()[:12]}"
+            found = self.remember(unit, lambda: ({"differences": self._run(new)}, {}))[0]["differences"]
+            self.held |= dict(zip(new, np.asarray(found), strict=True))
         return np.stack([self.held[key] for key in keys]) if keys else np.zeros((0, len(self.prompts)))
+
+    def _run(self, lists: Sequence[Sequence[Place]]) -> Float[np.ndarray, "sets n"]:
+        keep = head_sets(self.model, lists)
+        return _numpy(kept_differences(self.model, self.prompts, keep, self.how, self.means, self.memory))
 
     @property
     def gap(self) -> float:

@@ -7,7 +7,9 @@ import json
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
+import chz
 import numpy as np
 
 from workbench.circuits import Circuit
@@ -21,6 +23,7 @@ from workbench.runs import Remember, Run, unremembered
 from workbench.scores_io import score_files
 from workbench.sizes import bytes_of
 from workbench.tasks.circuit_prompts import CircuitPrompts, CircuitTask, circuit_task, make_prompts
+from workbench_analyses.circuits.ablated import REFERENCE
 from workbench_analyses.circuits.behaviour import Behaviour, behaviour, check_behaviour
 from workbench_analyses.circuits.entering import Entering, entering
 from workbench_analyses.circuits.evidence import Evidence
@@ -31,6 +34,9 @@ from workbench_analyses.circuits.roles import heads_of
 from workbench_analyses.circuits.sweeps import Sweeper
 from workbench_analyses.circuits.tracing import ranking, trace_edges, trace_stages
 from workbench_analyses.trace_circuit import TraceCircuit
+
+if TYPE_CHECKING:
+    from workbench.patching.replacements import How
 
 
 @dataclass
@@ -114,9 +120,21 @@ def _traced(work: Work, found: Behaviour, identity: ModelIdentity, shown: Stages
     )
     if config.quality == "none" or not circuit.nodes:
         return trace
-    free = None if work.free is None else work.free.prompts
-    asked = Asked(model, work.prompts.prompts, free, config.ablation, config.seed, config.batch, config.memory)  # pyright: ignore[reportArgumentType] - the config has checked `ablation`
-    return trace.with_quality(measured(asked, circuit, shown.stage("quality")))
+    return trace.with_quality(measured(_asked(work), circuit, shown.stage("quality")))
+
+
+def _asked(work: Work) -> Asked:
+    config, how = work.config, cast("How", work.config.ablation)
+    free, reference = None if work.free is None else work.free.prompts, None
+    if how == "mean":  # enough prompts of every template, drawn apart
+        pairs = work.prompts.prompts if free is None else free
+        many = REFERENCE * len({p.template for p in pairs})
+        corruption = work.task.foil_free[0] if work.task.foil_free else work.corruption
+        apart = chz.replace(config, samples=max(many, config.samples), seed=config.seed + 1)
+        reference = _prompts(apart, work.model, corruption).prompts
+    return Asked(
+        work.model, work.prompts.prompts, free, how, config.seed, config.batch, config.memory, work.remember, reference
+    )
 
 
 def _ablated(work: Work, report: Report) -> tuple[np.ndarray | None, Entering | None]:

@@ -9,6 +9,7 @@ from workbench.circuits import Circuit
 from workbench.models import Model
 from workbench.patching.replacements import How
 from workbench.progress import Report
+from workbench.runs import Remember
 from workbench.sizes import bytes_of
 from workbench.tasks.circuit_prompts import CircuitPrompt
 from workbench_analyses.circuits.ablated import Ablated
@@ -22,7 +23,9 @@ STEPS = 4
 
 @dataclass(frozen=True)
 class Asked:
-    """prompts: the pairs that were traced. free: pairs whose corrupted side asks for neither answer, if there are any."""
+    """prompts: the pairs that were traced. free: pairs whose corrupted side asks for neither answer, if there are any.
+    reference: prompts that how="mean" averages over.
+    """
 
     model: Model
     prompts: Sequence[CircuitPrompt]
@@ -31,13 +34,16 @@ class Asked:
     seed: int
     batch: int
     memory: str
+    remember: Remember
+    reference: Sequence[CircuitPrompt] | None = None
 
 
 def measured(asked: Asked, circuit: Circuit, report: Report) -> Quality:
     """Heads outside a set come from prompts that ask for neither answer, where the task has such: so those count too
     that do the same in both sides of a minimal pair."""
     memory = bytes_of(asked.memory)
-    ablated = Ablated.of(asked.model, asked.prompts if asked.free is None else asked.free, asked.how, memory=memory)
+    pairs = asked.prompts if asked.free is None else asked.free
+    ablated = Ablated.of(asked.model, pairs, asked.how, asked.reference, memory, asked.remember)
     report(1, STEPS)
     quality = circuit_quality(ablated, circuit.nodes, groups_of(circuit), seed=asked.seed)
     report(2, STEPS)
