@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -33,3 +34,21 @@ class Command:
     config: type
     run: Callable[[Any], Result]
     positional: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunKind:
+    """A kind of run that `workbench compare A B` compares in its own way: one frozen `COMPARE` value in its analysis.
+
+    file: what a folder of this kind holds. name: what that is, in words. compare: takes two paths and options by name,
+    those of `config` (a chz class), and returns a Result.
+    """
+
+    file: str
+    name: str
+    compare: Callable[..., Result]
+    config: type
+
+    def holds(self, path: str | Path) -> bool:
+        """Whether a path is such a folder, or the file in it."""
+        return Path(path).name == self.file if Path(path).is_file() else (Path(path) / self.file).is_file()

@@ -6,9 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench_analyses import attention_sinks, calibrate_heads, retrieval_heads
+    from workbench_analyses import attention_sinks, calibrate_heads, circuit_reuse, repair_heads, retrieval_heads
 
-__all__ = ["attention_sinks", "calibrate_heads", "retrieval_heads"]
+__all__ = ["attention_sinks", "calibrate_heads", "circuit_reuse", "repair_heads", "retrieval_heads"]
 
 
 def __getattr__(name: str) -> Any:

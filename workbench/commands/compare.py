@@ -1,4 +1,4 @@
-"""`workbench compare A B`: how far two sets of head scores agree."""
+"""`workbench compare A B`: how far two sets of head scores agree, or two runs of a kind that compares itself (circuits)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING
 
 import chz
 
-from workbench.command import Command
+from workbench.command import Command, Result, RunKind
+from workbench.errors import BadInput
 
 if TYPE_CHECKING:
     from workbench.comparison import Comparison
     from workbench.heads import HeadScores
 
+OF_SCORES = ("k", "threshold", "sparsity", "kv_heads")
+OF_RUNS = ("transfer", "device", "out")
+
 
 @chz.chz
 class Compare:
-    """Two run folders or score files, in any format that `workbench formats` lists."""
+    """Two run folders or score files, in any format that `workbench formats` lists; two runs of trace-circuit: reuse."""
 
     a: str = chz.field(doc="run folder or score file")
     b: str = chz.field(doc="run folder or score file to compare with")
@@ -25,10 +29,44 @@ class Compare:
         default=None, doc="cut B at this share of streaming heads: which of A's are lost?"
     )
     kv_heads: int | None = chz.field(default=None, doc="key-value heads a layer, where the files do not say")
+    transfer: bool = chz.field(default=True, doc="circuits: run each on the other's prompts; loads the models")
+    device: str | None = chz.field(default=None, doc="circuits: cpu, cuda, …; default: cuda where there is one")
+    out: str | None = chz.field(default=None, doc="circuits: folder for report.html and reuse.json")
 
 
-def run(config: Compare) -> Comparison:
-    """Read both and compare them. Raises BadInput in one line."""
+def run(config: Compare) -> Result:
+    """Compare two runs of one kind in its own way, anything else by its scores. Raises BadInput in one line."""
+    from workbench.discovery import run_kinds
+
+    for kind in run_kinds():
+        held = [kind.holds(path) for path in (config.a, config.b)]
+        if all(held):
+            options = {name: getattr(config, name) for name in _given(config, OF_RUNS)}
+            _refuse(config, OF_SCORES, f"is of head scores, and both runs hold {kind.name}")
+            return kind.compare(config.a, config.b, **options)
+        if any(held):
+            _refuse_mixed(config, kind, held)
+    _refuse(config, OF_RUNS, "is of circuits (two runs of trace-circuit), and these are head scores")
+    return _scores(config)
+
+
+def _given(config: Compare, names: tuple[str, ...]) -> list[str]:
+    """Options that differ from their defaults."""
+    return [name for name in names if getattr(config, name) != chz.chz_fields(config)[name]._default]
+
+
+def _refuse(config: Compare, names: tuple[str, ...], why: str) -> None:
+    for name in _given(config, names):
+        raise BadInput(f"{name}= {why}: leave it out")
+
+
+def _refuse_mixed(config: Compare, kind: RunKind, held: list[bool]) -> None:
+    """Raises BadInput unless the side that is no such run is at least there to be named."""
+    this, other = (config.a, config.b) if held[0] else (config.b, config.a)
+    raise BadInput(f"{this} holds {kind.name}, {other} does not: give two such runs, or the score files of both")
+
+
+def _scores(config: Compare) -> Comparison:
     from workbench.exporters.provenance import ShapeUnknown
     from workbench.scores_io import read_scores
 
@@ -52,4 +90,6 @@ def _like(path: str, other: HeadScores) -> HeadScores:
     return read_scores(path, other.kv_heads, layers=other.n_layers, heads=other.n_heads)
 
 
-COMMAND = Command("compare", "agreement of two runs or score files", Compare, run, positional=("a", "b"))
+COMMAND = Command(
+    "compare", "agreement of two runs or score files, reuse of two circuits", Compare, run, positional=("a", "b")
+)
