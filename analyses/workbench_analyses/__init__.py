@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from workbench_analyses import attention_sinks, calibrate_heads, circuit_reuse, repair_heads, retrieval_heads
+if TYPE_CHECKING:  # so that editors complete them
+    from workbench_analyses import (
+        attention_sinks,
+        calibrate_heads,
+        circuit_reuse,
+        repair_heads,
+        retrieval_heads,
+        trace_circuit,
+    )
 
-__all__ = ["attention_sinks", "calibrate_heads", "circuit_reuse", "repair_heads", "retrieval_heads"]
+__all__ = [
+    "attention_sinks", "calibrate_heads", "circuit_reuse", "repair_heads", "retrieval_heads", "trace_circuit",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Analyses on first use."""
-    if name in __all__:
-        return importlib.import_module(f"workbench_analyses.{name}")
-    raise AttributeError(f"module 'workbench_analyses' has no attribute {name!r}")
+    """Analyses on first use: every module of this package is one, whether it is listed above or not."""
+    if name in __dir__():
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The analyses."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)

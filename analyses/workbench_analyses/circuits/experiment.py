@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -22,7 +24,7 @@ from workbench.progress import Report, Stages, progress
 from workbench.runs import Remember, Run, unremembered
 from workbench.scores_io import score_files
 from workbench.sizes import bytes_of
-from workbench.tasks.circuit_prompts import CircuitPrompts, CircuitTask, circuit_task, make_prompts
+from workbench.tasks.circuit_prompts import CircuitPrompt, CircuitPrompts, CircuitTask, circuit_task, make_prompts
 from workbench_analyses.circuits.ablated import REFERENCE
 from workbench_analyses.circuits.behaviour import Behaviour, behaviour, check_behaviour
 from workbench_analyses.circuits.entering import Entering, entering
@@ -125,16 +127,25 @@ def _traced(work: Work, found: Behaviour, identity: ModelIdentity, shown: Stages
 
 def _asked(work: Work) -> Asked:
     config, how = work.config, cast("How", work.config.ablation)
-    free, reference = None if work.free is None else work.free.prompts, None
-    if how == "mean":  # enough prompts of every template, drawn apart
-        pairs = work.prompts.prompts if free is None else free
-        many = REFERENCE * len({p.template for p in pairs})
-        corruption = work.task.foil_free[0] if work.task.foil_free else work.corruption
-        apart = chz.replace(config, samples=max(many, config.samples), seed=config.seed + 1)
-        reference = _prompts(apart, work.model, corruption).prompts
+    free = None if work.free is None else work.free.prompts
     return Asked(
-        work.model, work.prompts.prompts, free, how, config.seed, config.batch, config.memory, work.remember, reference
-    )
+        work.model, work.prompts.prompts, free, how, config.seed, config.batch, config.memory, work.remember,
+        _reference(work, work.prompts.prompts if free is None else free) if how == "mean" else None,
+    )  # fmt: skip
+
+
+def _reference(work: Work, pairs: Sequence[CircuitPrompt]) -> tuple[CircuitPrompt, ...]:
+    """Prompts drawn apart from these, enough of every template of theirs for a mean."""
+    templates = {p.template for p in pairs}
+    corruption = work.task.foil_free[0] if work.task.foil_free else work.corruption
+    many = REFERENCE * len(templates)
+    while True:
+        apart = chz.replace(work.config, samples=many, seed=work.config.seed + 1)
+        made = _prompts(apart, work.model, corruption).prompts
+        counts = Counter(p.template for p in made)
+        if min(counts[t] for t in templates) >= REFERENCE:
+            return made
+        many *= 2
 
 
 def _ablated(work: Work, report: Report) -> tuple[np.ndarray | None, Entering | None]:
