@@ -193,7 +193,7 @@ def test_a_run_is_resumed_and_keeps_its_list(planted, tmp_path):
     assert [tuple(h) for h in read_heads(folder / "head_list.json")] == list(first.alone.helpful)
     assert not (folder / "head_list_act.json").exists()  # its layout has no place for layer 1
     page = (folder / "report.html").read_text()
-    assert page.index("eligible pairs: ") < page.index("A sink is a key")
+    assert page.index("Eligible pairs: ") < page.index("A sink is a key")
 
 
 @pytest.fixture(scope="module")

@@ -91,8 +91,9 @@ def test_the_check_is_paired_and_says_its_interval_and_n(found):
     page, shown = found.report(), Console(width=200, record=True, file=StringIO())
     shown.print(found)
     d = next(c for c in found.checks if c.parked.head == Head(1, 4)).beyond["key blocked", "kl"]
+    assert found.too_few is None and replace(found, checks=found.checks * 2).too_few.endswith("samples=9 can")
     assert f"{d.mean:.3f} ({d.low:.3f} to {d.high:.3f})" in shown.export_text()
-    assert "key blocked − controls" in page and "Benjamini–Hochberg over the 10 heads" in page
+    assert "in nats, head minus controls" in page and "Benjamini–Hochberg over the 10 heads" in page
 
 
 def checks_of(own, control):
@@ -118,7 +119,7 @@ def test_a_change_that_any_key_costs_is_no_need_and_few_texts_show_none():
     assert {c.needed("loss") for c in checks_of(calm, calm)} == {park}
     equal = checks_of(0.3 + noise, 0.3 + noise[::-1])
     assert {c.needed("loss") for c in equal} == {unknown}
-    assert equal[0].verdict("loss") == "parked, need neither shown nor excluded"
+    assert equal[0].verdict("loss") == "parked, need not settled"
     alone = checks_of(0.3 + noise, np.full((6, n), np.nan))
     assert {c.needed("loss") for c in alone} == {needed} and alone[0].beyond["key blocked", "loss"].n == n
     few = checks_of(0.3 + noise[:, :2], calm[:, :2])
@@ -359,7 +360,8 @@ def test_stories_has_none_either_and_says_why_retrieval_is_missing():
     assert scan.verdict.startswith("no first-token sink") and scan.epsilon_rate(scan.natural) == 0
     assert scan.against.startswith("no comparison with retrieval") and scan.against in scan.report().lower()
     assert {c.verdict("loss") for c in scan.checks} == {"not checked: no sink within check_tokens"}
-    assert scan.verdict.endswith("of the 1 nearest heads none need their sink, 1: neither shown nor excluded")
+    few = "2 texts cannot show that one of 1 heads needs its sink; samples=5 can"
+    assert scan.verdict.endswith(f"of the 1 nearest heads none need their sink, 1 not settled ({few})")
     scan = wb.analyses.attention_sinks.scan(str(STORIES), **{**SMALL, "checked": 1, "check_tokens": 256})
     assert {c.verdict("loss") for c in scan.checks} == {"parked, not needed"}
     assert scan.told(scan.checks[0]) == "not needed" and scan.verdict.endswith("nearest heads none need their sink")

@@ -9,13 +9,14 @@ import numpy as np
 
 from workbench.head_lists import act_list, head_list
 from workbench.views import Block, Command, Download, Downloads, HeadMap, Page, Points, Prose, Scatter, Section, Table
-from workbench_analyses.calibration.measured import Given
-from workbench_analyses.calibration.terminal import LISTS, list_rows
+from workbench.views.table import Cell
+from workbench_analyses.calibration.measured import Given, Judged
 
 if TYPE_CHECKING:
     from workbench_analyses.calibration.result import Calibration
 
-LEAST_Q = 1e-6
+LEAST_Q, LISTED = 1e-6, 12
+COLUMNS = ("calibrated", "accuracy", "change of the margin (nats)", "mended", "spoiled", "p")
 ACT = (
     "A sink is a key that a head looks at more than its share (see the parameters). Calibrating a head leaves its sinks "
     "a share beta of their weight and gives the rest to the receivers in proportion to theirs, so rows still sum to one "
@@ -62,7 +63,8 @@ def _finding(result: Calibration) -> list[Block]:
         facts["list"] = found.source
     else:
         text = (f"{found.power[0].upper()}{found.power[1:]}.",)
-    return [Prose(text, callout=result.verdict, tone="good" if result.helps else "warn", facts=facts)]
+    verdict = f"{result.verdict[0].upper()}{result.verdict[1:]}."
+    return [Prose(text, callout=verdict, tone="good" if result.helps else "warn", facts=facts)]
 
 
 def _alone(result: Calibration) -> list[Block]:
@@ -106,31 +108,49 @@ def volcano(result: Calibration) -> Scatter:
         )
     finding = f"{len(a.helpful)} heads help, {len(a.harmful)} harm, {len(kinds['no effect shown'])} show no effect"
     return Scatter(
-        groups, "change of the margin (nats)", "−log10 q", finding, caption=f"Every head calibrated alone; n = {a.n}.",
+        groups, "change of the margin (nats)", "−log₁₀ q", finding, caption=f"Every head calibrated alone; n = {a.n}.",
         y_lines=[(float(-np.log10(a.level)), f"q = {a.level:g}")],
     )  # fmt: skip
 
 
 def _table(result: Calibration) -> Table:
+    """Heads by how sure their effect is, so that those that harm stand at the top, too."""
     rows = [
         [f"L{r['layer']}H{r['head']}", r["gain"], r["p"], r["q"], r["mended"], r["spoiled"], r["mcnemar_p"],
-         r["mcnemar_q"], r["parked"]]
-        for r in result.top()
+         r["mcnemar_q"], f"{r['parked']:.0%}"]
+        for r in sorted(result.top(), key=lambda r: (r["q"], -abs(r["gain"])))
     ]  # fmt: skip
     columns = ("head", "margin", "p", "q", "mended", "spoiled", "McNemar p", "McNemar q", "parked")
     caption = (
         "Change of the margin in nats; mended and spoiled: samples that become right, wrong; parked: share with a sink."
     )
-    return Table(columns, rows, caption, heads="head", digits=4)
+    return Table(columns, rows, caption, heads="head", digits=4, limit=LISTED)
 
 
 def _held_out(result: Calibration) -> list[Block]:
     j = result.judgement
+    given = isinstance(result.measured, Given)
+    rows: list[list[Cell]] = [["no edit", j.accuracy, None, None, None, None]]
+    if j.chosen is not None:
+        rows.append(_judged(f"the {len(result.heads)} {'given' if given else 'chosen'}", j.chosen))
+    if j.controls:
+        gains = np.array([c.gain for c in j.controls])
+        many = "matched lists (all)" if j.enumerated else "matched random lists"
+        spread = (float(gains.mean()), float(gains.min()), float(gains.max()))
+        accuracy = float(np.mean([c.accuracy for c in j.controls]))
+        rows.append([f"{len(gains)} {many}", accuracy, spread, None, None, None])
+    rows.append(_judged(f"all {len(result.tried)} heads", j.every))
     caption = f"n = {j.n}; p of a list: sign flips against no edit."
+    if j.controls:
+        caption += " Of the matched lists: mean accuracy, mean and range of the margin's change."
     if j.p is not None:
-        caption += f" Against the matched random lists the chosen list has p = {j.p:.3f}."
+        caption += f" Against them the {'given' if given else 'chosen'} list has p = {j.p:.3f}."
     text = () if j.chosen else ("No head was chosen, so there is no list to judge; all heads at once are shown.",)
-    return [Prose(text), Table(LISTS, [list(row) for row in list_rows(result)], caption)]
+    return [*([Prose(text)] if text else []), Table(COLUMNS, rows, caption, digits=4)]
+
+
+def _judged(name: str, judged: Judged) -> list[Cell]:
+    return [name, judged.accuracy, judged.gain, judged.mended, judged.spoiled, judged.p]
 
 
 def _parameters(result: Calibration) -> dict[str, object]:

@@ -63,7 +63,7 @@ def _heads(result: Calibration) -> Any:
     return table
 
 
-def list_rows(result: Calibration) -> list[tuple[str, str, str, str, str]]:
+def _list_rows(result: Calibration) -> list[tuple[str, str, str, str, str]]:
     """The held-out half, a line a list: name, accuracy, gain, mended and spoiled, p."""
     j = result.judgement
     out = [("no edit", f"{j.accuracy:.1%}", "", "", "")]
@@ -92,7 +92,7 @@ def _lists(result: Calibration) -> Any:
     table = Table(title=title, title_justify="left")
     for name in LISTS:
         table.add_column(name, justify="right" if name != "calibrated" else "left")
-    for row in list_rows(result):
+    for row in _list_rows(result):
         table.add_row(*row)
     return table
 

@@ -80,7 +80,7 @@ class Check:
             return "needed: its value is read" if value else "needed as a place to park"
         if value:
             return f"its value is read, its key is not {'needed' if key is False else 'shown to be needed'}"
-        return "parked, not needed" if self.needed(what) is False else "parked, need neither shown nor excluded"
+        return "parked, not needed" if self.needed(what) is False else "parked, need not settled"
 
 
 def check_heads(

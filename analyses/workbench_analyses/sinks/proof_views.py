@@ -31,27 +31,35 @@ def check_blocks(scan: SinkScan) -> list[Block]:
         f"flips, Benjamini–Hochberg over the {len(scan.checks)} heads. Not needed: even the upper bound of the head's own "
         f"change is below {MATTERS[scan.measure]:g} nats."
     )
-    return [Prose((lead,)), _verdicts(scan), _table(scan)]
+    return [Prose((lead,)), _verdicts(scan), _says(scan), _table(scan)]
 
 
 def _verdicts(scan: SinkScan) -> Table:
+    rows: list[list[Cell]] = []
+    for check in _needed_first(scan):
+        beyond = [check.beyond[op, scan.measure] for op in DECIDING]
+        rows.append(
+            [str(check.parked.head), visible(scan.words[check.parked.token]), scan.told(check),
+             *(x for d in beyond for x in (d[:3], d.q)), max(d.n for d in beyond)]
+        )  # fmt: skip
+    columns = ("head", "sink", "verdict", "value zeroed (95 %)", "q", "key blocked (95 %)", "q", "texts")
+    what = "KL" if scan.measure == "kl" else "Change of loss"
+    return Table(columns, rows, f"What the sink is for. {what} in nats, head minus controls.", heads="head")
+
+
+def _says(scan: SinkScan) -> Table:
     against = scan.against if isinstance(scan.against, Against) else None
     rows: list[list[Cell]] = []
     for check in _needed_first(scan):
         head = check.parked.head
         told = against.recalled(head, "key blocked") if against else None
-        beyond = [check.beyond[op, scan.measure] for op in DECIDING]
-        rows.append(
-            [str(head), visible(scan.words[check.parked.token]), scan.told(check), check.parked.received, check.says,
-             *(x for d in beyond for x in (d[:3], f"{d.q:.2g}")), max(d.n for d in beyond), told and told[:3],
-             " ".join(map(str, check.controls)) or "none in this layer"]
-        )  # fmt: skip
-    columns = (
-        "head", "sink", "verdict", "receives", "α·‖v‖ ÷ ‖z‖", "value zeroed − controls", "q", "key blocked − controls",
-        "q", "texts", "recall, key blocked", "controls",
-    )  # fmt: skip
-    base = f" Recall of needles (95 % Wilson interval): {_recalled(against)}." if against else ""
-    return Table(columns, rows, f"What the sink is for.{base}", heads="head", digits=2)
+        controls = " ".join(map(str, check.controls)) or "none in this layer"
+        rows.append([str(head), check.parked.received, check.says, told and told[:3], controls])
+    columns = ("head", "receives", "α·‖v‖ ÷ ‖z‖", "recall, key blocked (95 %)", "controls")
+    caption = "What the sink receives and says, and the heads that its own is compared with."
+    if against:
+        caption += f" Recall of needles (Wilson interval): {_recalled(against)}."
+    return Table(columns, rows, caption, heads="head", digits=2)
 
 
 def _recalled(against: Against) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil, log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from workbench.heads import Head, HeadScores
 from workbench_analyses.attention_sinks import ASIDE, COMMAND, ScanSinks
 from workbench_analyses.sinks.against import Against
 from workbench_analyses.sinks.causal import EVERY, Check
-from workbench_analyses.sinks.deciding import MATTERS
+from workbench_analyses.sinks.deciding import LEVEL, MATTERS
 from workbench_analyses.sinks.found import Found, Parked
 
 if TYPE_CHECKING:
@@ -102,11 +103,22 @@ class SinkScan:
             return "not validated" if self.config.proof == "none" else "no head has a sink to check"
         told = [check.needed(self.measure) for check in self.checks]
         needed, parks, unknown = told.count(True), told.count(False), told.count(None)
-        rest = f", {unknown}: neither shown nor excluded" if unknown else ""
+        rest = f", {unknown} not settled" if unknown else ""
+        rest += f" ({self.too_few})" if unknown and self.too_few else ""
         if self.near:
             return f"of the {len(told)} nearest heads {needed or 'none'} need their sink{rest}"
         which = "" if len(told) == len(self.parked) else f"of the {len(told)} strongest "
         return f"by the causal check {which}{needed} need their sink, {parks} only park{rest}"
+
+    @property
+    def too_few(self) -> str | None:
+        """What to say where so few texts can show no head to need its sink, even if all of them say so."""
+        n, heads = len(self.natural.first), len(self.checks)
+        if heads * 0.5**n <= LEVEL:
+            return None
+        return (
+            f"{n} texts cannot show that one of {heads} heads needs its sink; samples={ceil(log2(heads / LEVEL))} can"
+        )
 
     def told(self, check: Check) -> str:
         """The verdict on a head; of one that does not park it is not said that it does."""
