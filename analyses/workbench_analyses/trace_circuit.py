@@ -39,6 +39,9 @@ class TraceCircuit:
     explore: int = chz.field(default=32, doc="pairs on which the next channel and position are chosen")
     tau: float = chz.field(default=0.02, doc="share of the gap that a head's lower 95 % bound must exceed")
     follow: float = chz.field(default=0.5, doc="channels and positions followed: this share of the largest, or more")
+    screen: bool = chz.field(
+        default=True, doc="ask heads one by one only where all of the corrupted run together changes a quarter of tau"
+    )
     depth: int = chz.field(default=4, doc="stages at most, counted from the logits")
     mlps: str = chz.field(default="live", doc="MLPs between sender and receiver: live or frozen")
     edges: bool = chz.field(default=True, doc="ask every receiver by itself: who tells it?")

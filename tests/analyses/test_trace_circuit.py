@@ -57,7 +57,11 @@ def test_the_bundled_circuit_is_found_with_its_edges_and_by_ablation(model, task
 
 
 def test_the_next_stages_are_chosen_as_the_task_is_known_to_work(model):
-    found = trace(model, task="ioi", corruption="s2-io", **SMALL)
+    found, all_asked = (trace(model, task="ioi", corruption="s2-io", screen=x, **SMALL) for x in (True, False))
+    sizes = {(c.channel, c.label): c for c in all_asked.choices if c.depth == 2}
+    skipped = [c for c in found.choices if c.depth == 2 and np.isnan(c.size)]
+    assert len(skipped) > 10 and max(sizes[c.channel, c.label].size for c in skipped) < 0.02
+    assert found.circuit.heads == all_asked.circuit.heads
     assert [s.name for s in found.circuit.stages] == ["1 logits@END", "2 q@END", "3 v@S2"]
     followed = [(c.depth, c.channel, c.label) for c in found.choices if c.followed]
     assert followed == [(2, "q", "END"), (3, "v", "S2")]

@@ -125,12 +125,20 @@ def _choices(result: Trace) -> Table:
     for key in dict.fromkeys((c.depth, c.receivers) for c in result.choices):
         group = [c for c in result.choices if (c.depth, c.receivers) == key]
         shown += [c for i, c in enumerate(group) if c.followed or i < CHOICES]
-    rows = [[c.depth, _names(c.receivers), c.channel, c.label, c.size, "yes" if c.followed else ""] for c in shown]
+    rows = [
+        [c.depth, _names(c.receivers), c.channel, c.label, c.whole, c.size, "yes" if c.followed else ""] for c in shown
+    ]
     caption = (
-        f"Summed |effect| of all heads over the gap, on {min(result.config.explore, result.circuit.n)} prompts; of each "
-        f"depth the {CHOICES} largest, and all that were followed."
+        f"On {min(result.config.explore, result.circuit.n)} prompts, over the gap: |effect| of the whole corrupted run "
+        f"through the receivers, and summed |effect| of all heads, each by itself; of each depth the {CHOICES} largest and "
+        "all that were followed."
     )
-    return Table(("depth", "receivers", "channel", "label", "summed |effect|", "followed"), rows, caption)
+    if result.config.screen:
+        caption += (
+            " Heads were not asked one by one (n/a) where everything together changes less than a quarter of tau."
+        )
+    columns = ("depth", "receivers", "channel", "label", "everything", "summed |effect|", "followed")
+    return Table(columns, rows, caption)
 
 
 def _ablation(result: Trace) -> list[Block]:

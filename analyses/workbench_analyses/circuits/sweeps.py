@@ -44,9 +44,11 @@ class Sweeper:
         """
         return self._effects("heads", receivers, channel, label, n)
 
-    def whole(self, receivers: Sequence[Place], channel: str, label: str) -> Float[np.ndarray, " n"]:
+    def whole(
+        self, receivers: Sequence[Place], channel: str, label: str, n: int | None = None
+    ) -> Float[np.ndarray, " n"]:
         """The same where the receivers get all of the corrupted run."""
-        return self._effects("all", receivers, channel, label, None)
+        return self._effects("all", receivers, channel, label, n)
 
     def _effects(self, senders: Any, receivers: Sequence[Place], channel: str, label: str, n: int | None) -> Any:
         count = len(self.prompts) if n is None else min(n, len(self.prompts))

@@ -15,6 +15,8 @@ from workbench_analyses.circuits.entering import Entering, entering
 from workbench_analyses.circuits.sweeps import CHANNELS, LOGITS, Sweeper
 
 END = "END"
+SCREEN = 0.25
+"""Part of the threshold that everything together must change before heads are asked one by one."""
 COMMON = 0.5
 """Labels of fewer prompts than this share are not swept."""
 
@@ -34,12 +36,17 @@ class Traced:
 
 @dataclass(frozen=True)
 class Choice:
-    """A channel and label that was swept to find the next stage. size: summed |effect| of all heads over the gap."""
+    """A channel and label that was looked at to find the next stage.
+
+    whole: |effect| prompt by prompt when the receivers get everything there, over the gap. size: summed |effect| of the
+    heads, each by itself, over the gap; NaN where `whole` is so small that they were not asked.
+    """
 
     depth: int
     receivers: tuple[Place, ...]
     channel: str
     label: str
+    whole: float
     size: float
     followed: bool
 
@@ -85,15 +92,23 @@ def _receivers(level: Sequence[Traced], tau: float) -> list[tuple[Place, ...]]:
 
 
 def _choices(sweeper: Sweeper, gaps: np.ndarray, depth: int, receivers: tuple[Place, ...]) -> list[Choice]:
-    """What the receivers hear by each channel at each label, the loudest first."""
-    n, sizes = sweeper.config.explore, {}
+    """What the receivers hear by each channel at each label, the loudest first.
+
+    Where all of the corrupted run together changes next to nothing, heads are not asked one by one.
+    """
+    n, tau, found = sweeper.config.explore, sweeper.config.tau, []
     for channel in CHANNELS:
         for label in labels_of(sweeper.prompts):
-            effects = sweeper.heads(receivers, channel, label, n)
-            sizes[channel, label] = float(np.abs(effects.sum(0)).sum() / abs(gaps[: len(effects)].sum()))
-    least = max(sweeper.config.tau, sweeper.config.follow * max(sizes.values()))
-    ordered = sorted(sizes.items(), key=lambda item: -item[1])
-    return [Choice(depth, receivers, c, x, size, size >= least) for (c, x), size in ordered]
+            everything, size = sweeper.whole(receivers, channel, label, n), float("nan")
+            gap = abs(gaps[: len(everything)].sum())
+            whole = float(np.abs(everything).sum() / gap)
+            if not sweeper.config.screen or whole >= SCREEN * tau:
+                effects = sweeper.heads(receivers, channel, label, n)
+                size = float(np.abs(effects.sum(0)).sum() / gap)
+            found.append((channel, label, whole, size))
+    least = max(tau, sweeper.config.follow * max((x[3] for x in found if x[3] == x[3]), default=0.0))
+    found.sort(key=lambda x: (-np.nan_to_num(x[3], nan=-1.0), -x[2]))
+    return [Choice(depth, receivers, *x, followed=x[3] >= least) for x in found]
 
 
 def _stage(
