@@ -31,8 +31,10 @@ class Prompt(NamedTuple):
     inputs: dict[str, Tensor]
 
 
-def prompt(model: Any, text: str, images: Any = None) -> Prompt:
+def prompt(model: Any, text: str | list[str], images: Any = None) -> Prompt:
     """A text and its pictures (PIL images or arrays) as the model reads them, the BOS token exactly once.
+
+    text: or several, one a row, that are equally long in tokens.
 
     Raises Unsupported for a model without a processor, which turns pictures into numbers.
     """
