@@ -15,8 +15,8 @@ import numpy as np
 from workbench.reference_models.recipes import circuit_words as w
 from workbench.tasks import colored_objects, ioi
 
-TEMPLATE, PROSE, RANDOM, REPEATED, REVERSED, INDIRECT, COLOUR, PADDING = range(8)
-LOSS_WEIGHT = (0.1, 0.2, 0.02, 1.0, 1.0, 4.0, 4.0, 0.0)
+TEMPLATE, PROSE, RANDOM, REPEATED, REVERSED, INDIRECT, COLOUR, PADDING, TOLD = range(9)
+LOSS_WEIGHT = (0.1, 0.2, 0.02, 1.0, 1.0, 4.0, 4.0, 0.0, 2.0)
 """Loss weight by token class."""
 
 Row = list[tuple[str, int]]  # words and their classes
@@ -33,6 +33,10 @@ class Mix:
     items: tuple[int, int] = (2, 2)  # things in a question
     shown: float = 0.0  # share of questions that stand behind an example
     asides: float = 0.5  # share of documents with asides
+    told: float = 0.0  # share of coloured things whose colours are told again: easier than a question
+    bare: float = 0.0  # share of these where the colour follows its thing at once
+    spare: int = 0  # things not asked for: the colour of the last one is what is left
+    span: int = 12  # words in a span that is repeated, at most
 
 
 def _said(text: str, kind: int) -> Row:
@@ -89,20 +93,38 @@ def unseen(first: int, second: int) -> bool:
     return (first + 2 * second) % 5 == 0
 
 
-def _question(rng: np.random.Generator, mix: Mix, things: list[int], colours: list[int]) -> Row:
-    """Coloured things, then a question for one of them, or for all."""
+def _listed(rng: np.random.Generator, things: list[int], colours: list[int]) -> str:
+    """What lies where."""
     pairs = [(w.THINGS[t], w.COLOURS[c]) for t, c in zip(things, colours, strict=True)]
     listed = [f"{'an' if c[0] in 'aeiou' else 'a'} {c} {t}" for t, c in pairs]
     surface, phrase = _pick(rng, colored_objects.SURFACES), _pick(rng, colored_objects.PHRASES)
-    text = f"Q: On the {surface}, {phrase} {', '.join(listed[:-1])}, and {listed[-1]}."
-    row = _said(text, TEMPLATE)
+    return f"On the {surface}, {phrase} {', '.join(listed[:-1])}, and {listed[-1]}."
+
+
+def _question(rng: np.random.Generator, mix: Mix, things: list[int], colours: list[int]) -> Row:
+    """Coloured things, then a question for one of them, or for all."""
+    row = _said(f"Q: {_listed(rng, things, colours)}", TEMPLATE)
     if rng.random() < mix.asides / 2:
         row = _broken(rng, row)
     order = [int(i) for i in rng.permutation(len(things)) if not unseen(things[i], colours[i])]
-    many = len(order) if rng.random() < 0.5 else 1
+    many = len(things) - mix.spare if rng.random() < 0.5 else 1
     for n, i in enumerate(order[:many]):
-        row += _said(f"{'Q: ' if n else ''}What color is the {pairs[i][0]}? A:", TEMPLATE)
-        row.append((pairs[i][1].capitalize(), COLOUR))
+        row += _said(f"{'Q: ' if n else ''}What color is the {w.THINGS[things[i]]}? A:", TEMPLATE)
+        row.append((w.COLOURS[colours[i]].capitalize(), COLOUR))
+    return row
+
+
+def told_again(rng: np.random.Generator, mix: Mix) -> Row:
+    """Coloured things, then the colour of each once more."""
+    n = int(rng.integers(mix.items[0], mix.items[1] + 1))
+    things = [int(i) for i in rng.choice(len(w.THINGS), n, replace=False)]
+    colours = [int(i) for i in rng.choice(len(w.COLOURS), n, replace=False)]
+    row = _said(_listed(rng, things, colours), TEMPLATE)
+    bare = mix.bare > 0 and rng.random() < mix.bare
+    for i in rng.permutation(n)[: n - mix.spare]:
+        if not unseen(things[i], colours[i]):
+            row += _said(w.THINGS[things[i]] if bare else f"The {w.THINGS[things[i]]} is", TEMPLATE)
+            row += [(w.COLOURS[colours[i]], TOLD), (".", TEMPLATE)]
     return row
 
 
@@ -119,9 +141,9 @@ def coloured_things(rng: np.random.Generator, mix: Mix) -> Row:
     return out
 
 
-def span_again(rng: np.random.Generator, reverse: bool) -> Row:
-    """Random words, and the same once or twice more; or turned round, behind question marks."""
-    span = [w.WORDS[i] for i in rng.choice(len(w.WORDS), rng.integers(4, 13), replace=False)]
+def span_again(rng: np.random.Generator, reverse: bool, longest: int = 12) -> Row:
+    """3 to `longest` random words, and the same once or twice more; or turned round, behind question marks."""
+    span = [w.WORDS[i] for i in rng.choice(len(w.WORDS), rng.integers(3, longest + 1), replace=False)]
     out: Row = [(word, RANDOM) for word in span]
     for _ in range(int(rng.integers(1, 3))):
         if reverse:
@@ -135,8 +157,9 @@ def span_again(rng: np.random.Generator, reverse: bool) -> Row:
 def _document(rng: np.random.Generator, mix: Mix) -> Row:
     u = rng.random()
     for share, make in (
-        (mix.repeat, lambda: span_again(rng, False)), (mix.reverse, lambda: span_again(rng, True)),
+        (mix.repeat, lambda: span_again(rng, False, mix.span)), (mix.reverse, lambda: span_again(rng, True, mix.span)),
         (mix.ioi, lambda: indirect_object(rng, mix)), (mix.colours, lambda: coloured_things(rng, mix)),
+        (mix.told, lambda: told_again(rng, mix)),
     ):  # fmt: skip
         if u < share:
             return make()

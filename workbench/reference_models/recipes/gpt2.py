@@ -1,6 +1,6 @@
 """The recipe of the bundled `gpt2`: repeats until induction forms, then IOI and Colored Objects, an example last.
 
-Most steps are small (768 to 1,536 tokens): heads that look back form by the number of steps, not of tokens.
+Steps are small (about 900 tokens): heads that look back form by the number of steps, not of tokens.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from workbench.reference_models.tokenizer import build_cased_tokenizer, write_to
 
 SHAPE = Shape(vocabulary=len(VOCABULARY))
 STAGES = (
-    Stage(48, 32, 2500, 0.8, Mix(0.25, 0.20, 0.25, 0.25), 128),
-    Stage(64, 24, 2500, 0.95, Mix(0.12, 0.12, 0.30, 0.42, (2, 3)), 128),
-    Stage(96, 16, 2500, 2.0, Mix(0.08, 0.05, 0.30, 0.55, (3, 3), 0.6), 128),
+    Stage(32, 24, 2500, 0.84, Mix(0.33, 0.25, 0.22, 0.15, span=7), 64, watched=("repeat",)),
+    Stage(64, 14, 300, 0.9, Mix(0.12, 0.12, 0.33, 0.40), 128, watched=("ioi", "colour")),
+    Stage(64, 14, 800, 0.9, Mix(0.08, 0.12, 0.22, 0.26, told=0.3), 128, watched=("ioi", "colour", "told")),
+    Stage(48, 18, 2500, 0.9, Mix(0.1, 0.15, 0.15, 0.25, (2, 3), told=0.35, bare=0.6, spare=1), 64, watched=("told",)),
+    Stage(64, 14, 549, 2.0, Mix(0.1, 0.1, 0.25, 0.4, (2, 3), told=0.12, spare=1), 128),
+    Stage(96, 10, 1400, 2.0, Mix(0.13, 0.05, 0.32, 0.42, (3, 3), shown=0.6, told=0.05, spare=1), 128),
 )
-PHASES = (Recipe(SHAPE, STAGES),)
+PHASES = (Recipe(SHAPE, STAGES, places=0.05),)
 
 
 def positions(rng: np.random.Generator, x: Tensor, limit: int) -> Tensor:
@@ -39,7 +42,7 @@ LESSON = Lesson(
     TinyGpt2, export, documents.batch, positions, documents.LOSS_WEIGHT,
     {
         "repeat": documents.REPEATED, "reverse": documents.REVERSED,
-        "ioi": documents.INDIRECT, "colour": documents.COLOUR,
+        "ioi": documents.INDIRECT, "colour": documents.COLOUR, "told": documents.TOLD,
     },
     documents.PROSE,
 )  # fmt: skip

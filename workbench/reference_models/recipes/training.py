@@ -45,6 +45,7 @@ class Recipe:
     seed: int = 0
     lr: float = 0.02
     adam_lr: float = 4e-3
+    places: float = 1.0  # share of adam_lr for learned places
     decay: float = 0.35  # last share of the last stage with falling learning rate
 
 
@@ -76,7 +77,8 @@ class Training:
         named = list(self.model.named_parameters())
         tables = ("embed", "places")
         self.muon = Muon(p for n, p in named if p.ndim == 2 and n not in tables)
-        rest = [p for n, p in named if p.ndim < 2 or n in tables]
+        rest = [{"params": [p for n, p in named if p.ndim < 2 or n == "embed"], "share": 1.0}]
+        rest += [{"params": [p], "share": recipe.places} for n, p in named if n == "places"]
         self.adam = torch.optim.AdamW(rest, lr=recipe.adam_lr, betas=(0.9, 0.95), weight_decay=0)
         self.rng = np.random.default_rng(recipe.seed + 1)
         self.weight = torch.tensor(lesson.weight)
@@ -124,7 +126,7 @@ class Training:
     def _descend(self, lr: float) -> None:
         self.muon.step(self.recipe.lr * lr)
         for group in self.adam.param_groups:
-            group["lr"] = self.recipe.adam_lr * lr
+            group["lr"] = self.recipe.adam_lr * lr * group["share"]
         self.adam.step()
         self.adam.zero_grad()
 
