@@ -16,7 +16,7 @@ from workbench.errors import BadInput, did_you_mean
 if TYPE_CHECKING:
     from workbench.reference_models.recipes.training import Training
 
-TRAINED = ("llama", "gpt2")
+TRAINED = ("llama", "gpt2", "sink-llama", "llava")
 """Models whose recipe is the module of their name."""
 
 

@@ -34,6 +34,7 @@ _ALL = (
     Bundled(
         "gpt2", "4 layers × 8 heads, trained here on IOI and Colored Objects; OpenAI's is openai-community/gpt2", GPT2
     ),
+    Bundled("sink-llama", "1 layer × 1 head, trained here; parks on <bos> in ordinary text and needs to", TRAINED),
 )
 PLANTED = planted_models()
 BUNDLED: dict[str, Bundled | Planted] = {b.name: b for b in (*_ALL, *PLANTED.values())}
