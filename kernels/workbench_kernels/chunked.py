@@ -11,10 +11,11 @@ from torch import Tensor
 
 from workbench_kernels import augmented, cpu_flash, differentiable, gradients
 from workbench_kernels.blocks import AWAY
+from workbench_kernels.by_heads import by_heads
 from workbench_kernels.cutting import held_range, select_queries, touched
 from workbench_kernels.patterns import block, finish, pattern, phased, scores
 from workbench_kernels.reducers import indicator
-from workbench_kernels.reshaping import reshaped
+from workbench_kernels.reshaping import reshaped, small
 from workbench_kernels.sweep import ROWS, SCRATCH, sweep
 from workbench_kernels.types import AttentionSpec, Edits, HeadEdits, Reductions, Statistics, phases
 
@@ -80,30 +81,19 @@ def _output(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdi
     if held.start == held.stop or not bool(flags.any()):
         return _plain(q, k, v, spec)
     every = edits.queries is None or bool(edits.queries.all())
-    z = _others(q, k, v, spec, flags.all(0) if every else torch.zeros_like(flags[0]))
     part, edits = replace(spec, q_offset=spec.q_offset + held.start), select_queries(edits, held)
     stop = spec.keys(held.start, held.stop, k.shape[2]).stop  # nobody sees later keys
     if part.padding is not None:
         part = replace(part, padding=part.padding[:, :stop], first=spec.first_valid(len(q), q.device))
-    new = reshaped(z[:, :, held], q[:, :, held], k[:, :, :stop], v[:, :, :stop], part, edits, flags, _by_blocks)
+    some_k, some_v = k[:, :, :stop], v[:, :, :stop]
+    if every and torch.equal(flags.any(0), flags.all(0)):
+        if not small(q, some_k):
+            return by_heads(q, some_k, some_v, part, edits, flags, _plain, _by_blocks)
+        if bool(flags.all()):
+            return _by_blocks(q, some_k, some_v, part, edits)
+    z = _plain(q, k, v, spec)
+    new = reshaped(z[:, :, held], q[:, :, held], some_k, some_v, part, edits, flags, _by_blocks)
     return new if held == slice(0, n) else torch.cat([z[:, :, : held.start], new, z[:, :, held.stop :]], 2)
-
-
-def _others(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, whole: Tensor) -> Tensor:
-    """The unedited output, empty in the heads of which nothing is wanted."""
-    h = q.shape[1]
-    heads = (~whole).nonzero().flatten()
-    if len(heads) == h:
-        return _plain(q, k, v, spec)
-    z = torch.zeros_like(q, memory_format=torch.contiguous_format, requires_grad=False)
-    if len(heads):
-        kv = heads // (h // k.shape[1])
-        sinks = None if spec.sink_logits is None else spec.sink_logits[heads]
-        some = _plain(
-            q.index_select(1, heads), k.index_select(1, kv), v.index_select(1, kv), replace(spec, sink_logits=sinks)
-        )
-        z = z.index_copy(1, heads, some)
-    return z
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:

@@ -111,12 +111,16 @@ def edit_weights(
 
 
 def finish(z: Float[Tensor, "b h q d"], edits: HeadEdits | None) -> Float[Tensor, "b h q d"]:
-    """Output gain, then output replacement, in the queries that the edits hold in."""
+    """Output gain, then output replacement, in the queries that the edits hold in; z itself where autograd is off."""
     if edits is None:
         return z
     rows = held(edits, block(0, z.shape[2], z.device))
     if edits.gain is not None:
-        z = torch.where(rows, z * edits.gain.to(z.dtype)[:, :, None, None], z)
+        gain = edits.gain.to(z.dtype)[:, :, None, None]
+        if edits.queries is not None:
+            z = torch.where(rows, z * gain, z)
+        else:
+            z = z * gain if torch.is_grad_enabled() else z.mul_(gain)
     if edits.replace is not None and edits.replacement is not None:
         z = torch.where(edits.replace[:, :, None, None] & rows, edits.replacement.to(z.dtype), z)
     return z

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,11 @@ CLASS_EDITS = ("key_class", "class_gain", "least_mass", "freed", "bias", "boost"
 Way = Callable[[Tensor, Tensor, Tensor, AttentionSpec, HeadEdits], Tensor]
 
 
+def small(q: Float[Tensor, "b h n d"], k: Float[Tensor, "b g m d"]) -> bool:
+    """Whether one small block of all heads is cheaper than many heads in turn: decoding."""
+    return q.shape[0] * q.shape[1] * min(q.shape[2], ROWS) * k.shape[2] <= SCRATCH
+
+
 def reshaped(
     z: Float[Tensor, "b h n d"],
     q: Float[Tensor, "b h n d"],
@@ -34,19 +40,43 @@ def reshaped(
     by_blocks: Way,
 ) -> Float[Tensor, "b h n d"]:
     """z with the heads of `flags` computed anew. by_blocks: the way that is always open, pattern times values."""
-    (b, h, n, _), m = q.shape, k.shape[2]
-    if b * h * min(n, ROWS) * m <= SCRATCH:  # decoding: one small block is cheaper than many heads in turn
+    if small(q, k):
         new = by_blocks(q, k, v, spec, edits)
         return torch.where(flags[:, :, None, None], new.to(z.dtype), z)
     z = z.clone() if torch.is_grad_enabled() else z
-    flags = flags & ~_fast(z, q, k, v, spec, edits, flags)
-    for head in flags.any(0).nonzero().flatten().tolist():
-        rows, kv = flags[:, head].nonzero().flatten(), head // (h // k.shape[1])
-        one = slice(head, head + 1)
-        part = (q[rows, one], k[rows, kv : kv + 1], v[rows, kv : kv + 1])
-        new = by_blocks(*part, _part(spec, rows, one), select_rows(select_heads(edits, one), rows))
-        z[rows, head] = new[:, 0].to(z.dtype)
+    for piece in pieces(z, q, k, v, spec, edits, flags, by_blocks, 1):
+        piece()
     return z
+
+
+def pieces(
+    z: Tensor, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits, flags: Bool[Tensor, "b h"],
+    by_blocks: Way, cores: int,
+) -> list[Callable[[], None]]:  # fmt: skip
+    """What writes the heads of `flags` into z: pieces that may run at the same time, as even as so many cores want them."""
+    work: list[Callable[[], None]] = []
+    for chosen, way in _fast(q, k, v, spec, edits, flags):
+        flags = flags & ~chosen
+        rows, heads = chosen.nonzero(as_tuple=True)
+        size = max(1, -(-len(rows) // cores))
+        work += [
+            partial(_write, z, q, k, v, spec, edits, r, h, way)
+            for r, h in zip(rows.split(size), heads.split(size), strict=True)
+            if len(r)
+        ]
+    for head in flags.any(0).nonzero().flatten().tolist():
+        work.append(partial(_write_head, z, q, k, v, spec, edits, flags[:, head].nonzero().flatten(), head, by_blocks))
+    return work
+
+
+def _write_head(
+    z: Tensor, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits, rows: Tensor, head: int, way: Way
+) -> None:
+    """One head in some batch rows."""
+    kv, one = head // (q.shape[1] // k.shape[1]), slice(head, head + 1)
+    part = (q[rows, one], k[rows, kv : kv + 1], v[rows, kv : kv + 1])
+    new = way(*part, _part(spec, rows, one), select_rows(select_heads(edits, one), rows))
+    z[rows, head] = new[:, 0].to(z.dtype)
 
 
 def _part(spec: AttentionSpec, rows: Tensor, heads: slice) -> AttentionSpec:
@@ -66,28 +96,23 @@ def _part(spec: AttentionSpec, rows: Tensor, heads: slice) -> AttentionSpec:
 
 
 def _fast(
-    z: Tensor, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits, flags: Tensor
-) -> Bool[Tensor, "b h"]:
-    """Write the heads that have class edits only, or a window only, by the flash ways; says which they were."""
-    done = torch.zeros_like(flags)
+    q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits, flags: Tensor
+) -> list[tuple[Bool[Tensor, "b h"], Way]]:
+    """The heads that have class edits only, or a window only, by the flash way that they go."""
+    out: list[tuple[Tensor, Way]] = []
     if gradients.wanted(q, k, v, spec, edits):
-        return done
+        return out
     (b, h), m = q.shape[:2], k.shape[2]
     if edits.window is not None and windows.suits(spec):
-        chosen = flags & ~_otherwise(edits, b, "window")
-        _write(z, q, k, v, spec, edits, chosen, windows.by_window)
-        done = done | chosen
+        out.append((flags & ~_otherwise(edits, b, "window"), windows.by_window))
     if edits.key_class is None or not split.suits(q, k, spec):
-        return done
+        return out
     plain = flags & ~_otherwise(edits, b, *CLASS_EDITS)
     inside = (edits.key_class[..., :m] > 0).sum(-1).expand(b, h)
     bias = split.biased(edits, b, h)
     few = plain & ~bias & (inside * DENSE <= m)
     two = plain & ~bias & ~few & split.single(edits, b, h)
-    for chosen, way in ((plain & bias, split.by_bias), (few, split.by_split), (two, split.by_two)):
-        _write(z, q, k, v, spec, edits, chosen, way)
-        done = done | chosen
-    return done
+    return [*out, (plain & bias, split.by_bias), (few, split.by_split), (two, split.by_two)]
 
 
 def _otherwise(edits: HeadEdits, batch: int, *fields: str) -> Bool[Tensor, "#b #h"]:
@@ -100,11 +125,10 @@ def _otherwise(edits: HeadEdits, batch: int, *fields: str) -> Bool[Tensor, "#b #
 
 
 def _write(
-    z: Tensor, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits, chosen: Tensor, way: Way
-) -> None:
-    rows, heads = chosen.nonzero(as_tuple=True)
-    if not len(rows):
-        return
+    z: Tensor, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, edits: HeadEdits, rows: Tensor, heads: Tensor,
+    way: Way,
+) -> None:  # fmt: skip
+    """Some (batch row, head) pairs."""
     kv, padding = heads // (q.shape[1] // k.shape[1]), spec.padding
     first = None if spec.first is None else spec.first[rows]
     part = replace(spec, padding=None if padding is None else padding[rows], first=first)
