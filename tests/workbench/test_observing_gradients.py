@@ -109,6 +109,11 @@ def test_gradients_reach_parameters_and_activation_probes(llama):
         k = next(p for name, p in weights.items() if "layers.0" in name and "k_proj" in name)
         slopes = [torch.autograd.grad(found[n].sum(), k, retain_graph=True)[0] for n in ("lse", "resid_norms")]
         assert all(g.abs().max() > 0 for g in slopes)
+        with observing(llama, [probes.lse()], grad=True) as several:
+            llama(x)
+            llama(x[:1])
+        (again,) = torch.autograd.grad(several.calls[0]["lse"].sum(), k)
+        torch.testing.assert_close(again, slopes[0], atol=1e-5, rtol=1e-4)
         with torch.no_grad():
             plain = observe(llama, x, [probes.received()])
         assert not plain["received"].requires_grad
