@@ -14,9 +14,11 @@ from workbench_analyses.circuit_reuse import CircuitReuse, reuse
 from workbench_analyses.trace_circuit import trace
 
 import workbench as wb
+from workbench.commands.compare import OF_RUNS, Compare, run
 from workbench.discovery import run_kinds
 from workbench.errors import BadInput
 from workbench.heads import ModelIdentity
+from workbench.options import options_of
 from workbench.reference_models.catalogue import BUNDLED
 from workbench.reference_models.planted.ioi_circuit import build_circuit
 from workbench.reference_models.planted.ioi_key import TASK_ROLES, needed, shown, true_reuse
@@ -141,16 +143,17 @@ def test_the_report_says_the_verdict_first_and_the_terminal_the_same():
     )
     summary = json.loads(json.dumps(found.summary()))
     assert summary["columns"]["union"]["n"] == 6 and summary["columns"]["union"]["intervals"] is None
-    assert "<img" in found._repr_html_()
+    assert "<img" in found._repr_html_() and len(found.plot().data) == 3
 
 
 def test_compare_knows_two_circuits_from_scores(runs, tmp_path):
     a, b = (runs[task].path for task in ("ioi", "colored-objects"))
-    words = ["workbench", "compare", a, b, "transfer=false", f"out={tmp_path / 'both'}", "json=true"]
+    words = ["workbench", "compare", a, b, "transfer=false", "seed=3", f"out={tmp_path / 'both'}", "json=true"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["columns"]["union"]["n"] == 1
-    assert "NOT shown" in (tmp_path / "both" / "report.html").read_text()
+    page = (tmp_path / "both" / "report.html").read_text()
+    assert "NOT shown" in page and f"workbench compare a={a} b={b} transfer=false seed=3" in page
     assert json.loads((tmp_path / "both" / "reuse.json").read_text())["edges"]["labelled"] == 1
 
 
@@ -164,8 +167,6 @@ def test_compare_knows_two_circuits_from_scores(runs, tmp_path):
     ],
 )
 def test_compare_refuses_a_circuit_against_scores(tmp_path, given, options, said):
-    from workbench.commands.compare import Compare, run
-
     two_circuits()[0].save(tmp_path / "circuit.json")
     (tmp_path / "scores.json").write_text('{"0-0": [0.5], "0-1": [0.25]}')
     paths = {"circuit": str(tmp_path / "circuit.json"), "scores": str(tmp_path / "scores.json")}
@@ -177,4 +178,8 @@ def test_compare_refuses_a_circuit_against_scores(tmp_path, given, options, said
 def test_the_comparison_is_found_by_its_package():
     (kind,) = run_kinds()
     assert kind.config is CircuitReuse and kind.compare is reuse
+    own, core = (options_of(c) for c in (CircuitReuse, Compare))
+    assert all(own[name].default == core[name].default for name in OF_RUNS), (
+        "the command has the defaults of the function"
+    )
     assert callable(wb.analyses.circuit_reuse.reuse)

@@ -137,17 +137,33 @@ def test_one_circuit_traced_twice_reaches_its_ceiling_and_two_unlike_ones_stay_a
     assert ceiling(one, again, "ablation", 20, 0) is None, "no ablation was kept"
 
 
-def test_intervals_hold_the_overlap_and_narrow_with_prompts():
-    a, b = two_circuits()
-    few, many = (
-        intervals(
-            *(side_of(c, shares_of(c), n, 0.15, i, ablation=c.ranks()) for i, c in enumerate((a, b))), "union", 200, 0
-        )
-        for n in (24, 600)
-    )
-    true = overlap_of(set(a.carrying), set(b.carrying), (12, 12))
-    assert many.shared[0] <= true.n <= many.shared[1] and many.share[0] <= true.share <= many.share[1]
-    assert few.shared[1] - few.shared[0] > many.shared[1] - many.shared[0]
+def found_in(side):
+    """The circuit of all prompts."""
+    return {(int(i), int(j)) for i, j in np.argwhere(side.members("patching", np.ones((1, len(side.effects.gaps))))[0])}
+
+
+@pytest.mark.parametrize(("scale", "noise"), [(0.12, 0.1), (0.3, 0.3), (1, 1)])
+def test_intervals_cover_what_many_samples_of_prompts_give(scale, noise):
+    """Heads near the threshold, and noise that lets in others: the mean over fresh prompts is covered as often as said."""
+    circuits = two_circuits()
+    shares = [{k: scale * s for k, s in shares_of(c).items()} for c in circuits]
+
+    def sample(seed, n=50):
+        return [side_of(c, s, n, noise, 2 * seed + i) for i, (c, s) in enumerate(zip(circuits, shares, strict=True))]
+
+    found = [overlap_of(*map(found_in, sample(seed)), (12, 12)) for seed in range(100)]
+    means = np.mean([(one.n, one.share, one.jaccard) for one in found], axis=0)
+    spans = [intervals(*sample(seed), "patching", 150, 0) for seed in range(25)]
+    covered = [
+        [low <= m <= high for (low, high), m in zip((s.shared, s.share, s.jaccard), means, strict=True)] for s in spans
+    ]
+    assert (np.mean(covered, axis=0) >= 0.9).all(), np.mean(covered, axis=0)
+    one, other = sample(0)
+    naive = [
+        s.members("patching", np.random.default_rng(0).multinomial(50, np.full(50, 0.02), 150) * 1.0)
+        for s in (one, other)
+    ]
+    assert naive[0].sum((1, 2)).mean() > found[0].a, "with one error for one, resamples hold more heads than the sample"
 
 
 def test_the_sweep_takes_the_rule_of_the_trace_and_knows_nothing_below_it_without_effects():

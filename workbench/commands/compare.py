@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from workbench.heads import HeadScores
 
 OF_SCORES = ("k", "threshold", "sparsity", "kv_heads")
-OF_RUNS = ("transfer", "device", "out")
+OF_RUNS = ("transfer", "samples", "controls", "seed", "device", "out")
 
 
 @chz.chz
@@ -30,6 +30,9 @@ class Compare:
     )
     kv_heads: int | None = chz.field(default=None, doc="key-value heads a layer, where the files do not say")
     transfer: bool = chz.field(default=True, doc="circuits: run each on the other's prompts; loads the models")
+    samples: int = chz.field(default=50, doc="circuits: prompts of each task for that")
+    controls: int = chz.field(default=99, doc="circuits: random ones with as many heads in each layer")
+    seed: int = chz.field(default=0, doc="circuits: draws shuffles, resamples, prompts and random circuits")
     device: str | None = chz.field(default=None, doc="circuits: cpu, cuda, …; default: cuda where there is one")
     out: str | None = chz.field(default=None, doc="circuits: folder for report.html and reuse.json")
 

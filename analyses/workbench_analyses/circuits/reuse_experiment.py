@@ -68,11 +68,9 @@ def _check(a: Side, b: Side) -> None:
 
 
 def _column(config: CircuitReuse, a: Side, b: Side, name: Any) -> ColumnReuse:
-    return ColumnReuse(
-        overlap_of(a.heads(name), b.heads(name), a.shape),
-        intervals(a, b, name, config.resamples, config.seed),
-        ceiling(a, b, name, config.halvings, config.seed),
-    )
+    one = overlap_of(a.heads(name), b.heads(name), a.shape)
+    spans = intervals(a, b, name, config.resamples, config.seed)
+    return ColumnReuse(one, spans, ceiling(a, b, name, config.halvings, config.seed))
 
 
 def _transfers(

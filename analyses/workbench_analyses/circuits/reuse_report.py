@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING
 
 from workbench.options import command_line
@@ -36,10 +37,11 @@ METHOD = (
     "Stages of two tasks are aligned by depth from the logits and channel; their labels differ. Ranks (Spearman of |share| "
     "over all heads, those below .1 % equal) and edges (matched by sender, receiver and channel) are tested against shuffles "
     "of the heads within each layer. Weighted overlap: Σ min(|a|, |b|) / Σ max.",
-    "Intervals: 95 %, bootstrap over the prompts of both tasks; a head enters a resample by the normal bound of its ratio. "
-    "Ceiling: circuits found in random halves of the prompts, among the receivers of the whole. Normalised reuse is "
-    "(A½ ∩ B½ − chance) / (√(A½ ∩ A½′ · B½ ∩ B½′) − chance), each as |∩| / min, not clipped, and not estimable where the "
-    "denominator is below .1.",
+    "Intervals: 95 %, bootstrap over the prompts of both tasks; a head enters a resample by the normal bound of its ratio, "
+    "with √2 standard errors for each of a sample, since a resample has its own noise beside the sample's. Ceiling: "
+    "circuits found in random halves of the prompts, among the receivers of the whole. Normalised reuse is (A½ ∩ B½ − "
+    "chance) / (√(A½ ∩ A½′ · B½ ∩ B½′) − chance), each as |∩| / min, not clipped, and not estimable where the denominator is "
+    "below .1.",
     "Transfer: only some heads keep their outputs, at all positions; the others give those of the prompt's corrupted side "
     "(resample), means, or zero; MLPs are kept. Faithfulness is (m(C) − m(∅)) / (m(M) − m(∅)), m the mean logit difference. "
     "Circuits are the union of both columns; the prompts are others than those of the trace. Random circuits have as many "
@@ -85,8 +87,9 @@ def _finding(result: Reuse) -> list[Block]:
         for letter, name, side in zip("AB", result.names, (result.a, result.b), strict=True)
     }
     caption = (
-        "A, B: heads of each circuit. Of the smaller: |A ∩ B| / min(|A|, |B|), the share that the word reuse usually means. "
-        "By chance: mean overlap of random sets with as many heads in each layer. Brackets: 95 % over prompts."
+        "A, B: heads of each circuit. ∩ / min: shared of the smaller, what reuse usually means. Chance: mean overlap "
+        "of random sets with as many heads in each layer; p: how often they share as many; least p: the smallest that is "
+        "possible; p flat: layers ignored. Brackets: 95 % over prompts."
     )
     return [
         Prose(
@@ -97,33 +100,34 @@ def _finding(result: Reuse) -> list[Block]:
 
 
 def _sweep(result: Reuse) -> list[Block]:
-    taus = [100 * one.tau for one in result.sweep]
-    if not taus:
+    if not result.sweep:
         return [Prose(("The circuits know of no common threshold.",))]
-    shares, chance = ([float(f(one.overlap)) for one in result.sweep] for f in (_share, lambda o: o.expected_share))
-    spans = [one.intervals.share if one.intervals else None for one in result.sweep]
-    bands = [[s[i] for s in spans if s] for i in (0, 1)] if all(spans) else [None, None]
+    return [sweep_curve(result), Table(tables.SWEEP, _cells(tables.sweep_rows(result)), "Heads by patching.")]
+
+
+def sweep_curve(result: Reuse) -> Curves:
+    """The overlap over thresholds, with what chance gives."""
+    taus, overlaps = [100 * one.tau for one in result.sweep], [one.overlap for one in result.sweep]
+    shares = [one.share for one in overlaps]
+    spans = [one.intervals.share for one in result.sweep if one.intervals]
+    low, high = ([s[i] for s in spans] for i in (0, 1)) if len(spans) == len(taus) else (None, None)
     lines = [
-        Series("|A ∩ B| / min", taus, shares, bands[0], bands[1]),
-        Series("Jaccard", taus, [one.overlap.jaccard for one in result.sweep]),
-        Series("|A ∩ B| / min by chance", taus, chance),
+        Series("|A ∩ B| / min", taus, shares, low, high),
+        Series("Jaccard", taus, [one.jaccard for one in overlaps]),
+        Series("|A ∩ B| / min by chance", taus, [one.expected_share for one in overlaps]),
     ]
-    own = 100 * result.a.tau
-    finding = f"Of the smaller circuit {min(shares):.2f} to {max(shares):.2f} is shared, over all thresholds"
-    curve = Curves(
-        lines, "threshold (% of the gap)", "overlap", finding, caption="Band: 95 % over prompts.",
-        marks=[(own, "traced")] if min(taus) <= own <= max(taus) else (), log_x=True,
+    known, own = [x for x in shares if not math.isnan(x)], 100 * result.a.tau
+    spread = f"{min(known):.2f} to {max(known):.2f}" if known else "nothing"
+    return Curves(
+        lines, "threshold (% of the gap)", "overlap", f"Of the smaller circuit {spread} is shared, over all thresholds",
+        caption="Band: 95 % over prompts.", marks=[(own, "traced")] if taus and taus[0] <= own <= taus[-1] else (),
+        log_x=True,
     )  # fmt: skip
-    return [curve, Table(tables.SWEEP, _cells(tables.sweep_rows(result)), "Heads by patching.")]
 
 
 def _cells(rows: tables.Rows) -> list[list[str | int]]:
     """Whole numbers as such, so that they align and sort."""
     return [[int(cell) if cell.isdecimal() else cell for cell in row] for row in rows]
-
-
-def _share(one: tables.Overlap) -> float:
-    return one.share
 
 
 def _inside(result: Reuse) -> list[Block]:
@@ -183,7 +187,8 @@ def _reproduction(result: Reuse) -> list[Block]:
     files = Downloads((Download("reuse.json", json.dumps(result.summary(), indent=1)),))
     if not (result.a.where and result.b.where):
         return [Prose(facts=facts), files]
-    from workbench.commands.compare import COMMAND, Compare
+    from workbench.commands.compare import COMMAND, OF_RUNS, Compare
 
-    config = Compare(a=result.a.where, b=result.b.where)
+    held = {name: getattr(result.config, name) for name in OF_RUNS if name not in ("device", "out")}
+    config = Compare(a=result.a.where, b=result.b.where, **held)
     return [Prose(facts=facts), Command(command_line(COMMAND, config, always=("a", "b"))), files]

@@ -151,6 +151,12 @@ class Reuse:
             atomic.write_bytes(Path(path), page.encode())
         return page
 
+    def plot(self) -> Any:
+        """The overlap over thresholds, as a Plotly figure."""
+        from workbench_analyses.circuits.reuse_report import sweep_curve
+
+        return sweep_curve(self).plotly()
+
     def write(self, out: str | Path) -> None:
         """report.html and reuse.json into a folder."""
         folder = Path(out)

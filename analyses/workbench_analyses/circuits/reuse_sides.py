@@ -101,12 +101,12 @@ class Side:
         return out
 
     def members(
-        self, column: Column, weights: Float[np.ndarray, "draws n"], tau: float | None = None
+        self, column: Column, weights: Float[np.ndarray, "draws n"], tau: float | None = None, errors: float = 1.0
     ) -> Bool[np.ndarray, "draws layers heads"] | None:
         """The circuit found anew from weighted prompts, many times, among the receivers of the whole run.
 
-        A head enters a stage where |share| less 1.96 standard errors (of a ratio of sums) exceeds tau. None where the
-        run kept no effects of this column.
+        A head enters a stage where |share| less 1.96 standard errors (of a ratio of sums; times `errors`) exceeds tau.
+        None where the run kept no effects of this column.
         """
         held = self.effects
         if held is None or (column != "patching" and held.ablation is None):
@@ -114,14 +114,15 @@ class Side:
         cut, out = self.tau if tau is None else tau, np.zeros((len(weights), *self.shape), dtype=bool)
         if column != "ablation":
             for effects in held.stages.values():
-                out |= entered(effects, held.gaps, weights, cut)
+                out |= entered(effects, held.gaps, weights, cut, errors)
         if column != "patching" and held.ablation is not None:
-            out |= entered(held.ablation, -held.clean, weights, cut)
+            out |= entered(held.ablation, -held.clean, weights, cut, errors)
         return out
 
 
 def entered(
-    effects: Float[np.ndarray, "n *heads"], gaps: Float[np.ndarray, " n"], weights: Float[np.ndarray, "draws n"], tau: float
+    effects: Float[np.ndarray, "n *heads"], gaps: Float[np.ndarray, " n"], weights: Float[np.ndarray, "draws n"],
+    tau: float, errors: float = 1.0,
 ) -> Bool[np.ndarray, "draws *heads"]:  # fmt: skip
     """Whether the lower 95 % bound of |sum of effects / sum of gaps| exceeds tau (normal, delta method), for each weighting.
 
@@ -133,7 +134,7 @@ def entered(
     across = weights @ (flat * gaps[:, None])
     squares = weights @ flat**2 - 2 * share * across + share**2 * (weights @ gaps**2)[:, None]
     error = np.sqrt(np.maximum(squares, 0) * count / (count - 1)) / np.abs(total)
-    return (np.abs(share) - Z * error > tau).reshape(len(weights), *effects.shape[1:])
+    return (np.abs(share) - Z * errors * error > tau).reshape(len(weights), *effects.shape[1:])
 
 
 def read_side(given: Trace | Circuit | str | Path) -> Side:

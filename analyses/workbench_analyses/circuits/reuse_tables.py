@@ -15,20 +15,9 @@ if TYPE_CHECKING:
     from workbench_analyses.circuits.reuse_result import Reuse
 
 Rows = list[tuple[str, ...]]
-OVERLAP = (
-    "heads by",
-    "A",
-    "B",
-    "shared",
-    "of the smaller",
-    "Jaccard",
-    "by chance",
-    "p",
-    "least p",
-    "p, layers ignored",
-)
-SWEEP = ("threshold", "A", "B", "shared", "of the smaller", "Jaccard", "by chance", "p")
-CEILING = ("heads by", "A½ ∩ B½", "A½ ∩ A½′", "B½ ∩ B½′", "by chance", "normalised reuse")
+OVERLAP = ("heads by", "A", "B", "shared", "∩ / min", "Jaccard", "chance", "p", "least p", "p flat")
+SWEEP = ("threshold", "A", "B", "shared", "∩ / min", "Jaccard", "chance", "p")
+CEILING = ("heads by", "A½ ∩ B½", "A½ ∩ A½′", "B½ ∩ B½′", "chance", "normalised reuse")
 STAGES = ("stage", "labels", "A", "B", "shared", "p", "Spearman", "its p", "weighted overlap")
 TRANSFER = ("heads kept", "n heads", "faithfulness", "quartiles over prompts", "random circuits", "p")
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from workbench_analyses.circuits.reuse_result import Reuse
 
 
+OVERLAP = "overlap, against random sets with as many heads in each layer (p flat: layers ignored)"
+
+
 def terminal(result: Reuse) -> Any:
     """The verdict, overlaps, thresholds, stages, transfer, notes, and where the report lies."""
     from rich.console import Group
@@ -21,7 +24,7 @@ def terminal(result: Reuse) -> Any:
     lines: list[Any] = [
         Text(f"A: {_about(result, 0)}"), Text(f"B: {_about(result, 1)}"), Text(result.verdict, style="bold"),
         Text(f"shared by patching: {tables.heads_in_words(shared)}" if shared else "shared by patching: no head"), "",
-        _table("overlap, against random sets with as many heads in each layer", tables.OVERLAP, tables.overlap_rows(result)),
+        _table(OVERLAP, tables.OVERLAP, tables.overlap_rows(result)),
         _table("heads by patching, over the threshold", tables.SWEEP, tables.sweep_rows(result)),
         _table("overlap of halves of the prompts, |A ∩ B| / min", tables.CEILING, tables.ceiling_rows(result)),
         _table("stages, aligned by depth and channel", tables.STAGES, tables.stage_rows(result)),
