@@ -1,0 +1,79 @@
+"""Streaming heads while the prompt is read: a block of rows against the sinks and the keys of its windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.errors import Unsupported
+from workbench.policies.scheme import Streams
+
+ROWS = 128
+"""Queries in a block."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rotary:
+    """A model's rotary embedding, plain and over the whole head: turning by a distance moves a key or a query."""
+
+    inverse: Float[Tensor, " half"]
+
+    @classmethod
+    def of(cls, model: Any) -> Rotary:
+        """Raises Unsupported where positions are no plain rotation of the whole head."""
+        modules = model.bridge.original_model.modules()
+        found = [m for m in modules if getattr(m, "inv_freq", None) is not None]
+        plain = found and getattr(found[0], "rope_type", "default") == "default"
+        scaled = found and getattr(found[0], "attention_scaling", 1.0) != 1.0
+        head_dim = getattr(model.config, "head_dim", None) or model.bridge.cfg.d_head
+        if not plain or scaled or 2 * len(found[0].inv_freq) != head_dim:
+            raise Unsupported(f"{model.name}: positions in the cache need plain rotary embeddings of the whole head")
+        return cls(found[0].inv_freq)
+
+    def turn(self, x: Float[Tensor, "*rows d"], by: Int[Tensor, "*rows"]) -> Float[Tensor, "*rows d"]:
+        """As if x stood `by` positions later."""
+        angle = by[..., None].double() * self.inverse.double()
+        cos, sin = (f(torch.cat([angle, angle], -1)).to(x.dtype) for f in (torch.cos, torch.sin))
+        a, b = x.chunk(2, -1)
+        return x * cos + torch.cat([-b, a], -1) * sin
+
+
+def windowed(
+    q: Float[Tensor, "b h n d"], k: Float[Tensor, "b g n d"], v: Float[Tensor, "b g n d"], scale: float,
+    streams: Streams, rotary: Rotary | None = None,
+) -> Float[Tensor, "b h n d"]:  # fmt: skip
+    """Outputs of heads that see the sinks and, from `streams.low` of each row on, every key up to their own.
+
+    rotary: with it sinks stand right before the window, as positions inside the cache have it.
+    """
+    b, h, n, d = q.shape
+    g, out = k.shape[1], []
+    for start in range(0, n, ROWS):
+        rows = torch.arange(start, min(n, start + ROWS), device=q.device)
+        low = streams.low(rows)
+        sinks = torch.arange(min(streams.sink, int(low[0])), device=q.device)  # later ones lie in the slice
+        keys = torch.cat([sinks, torch.arange(int(low[0]), int(rows[-1]) + 1, device=q.device)])
+        seen = (keys <= rows[:, None]) & ((keys >= low[:, None]) | (keys < streams.sink))
+        part, some = q[:, :, rows], k[:, :, keys]
+        scores = grouped(part, some)
+        if rotary is not None:
+            first = min(streams.sink, int(rows[-1]) + 1)  # column j is position j up to here
+            turned = rotary.turn(part, -(rows + 1 - seen.sum(-1)))
+            scores[..., :first] = grouped(turned, some[:, :, :first])
+        scores = scores.mul_(scale).masked_fill_(~seen, float("-inf"))
+        weights = scores.softmax(-1).to(v.dtype)
+        z = weights.view(b, g, h // g * len(rows), -1) @ v[:, :, keys]
+        out.append(z.view(b, h, len(rows), d))
+    return torch.cat(out, 2)
+
+
+def grouped(q: Float[Tensor, "b h n d"], k: Float[Tensor, "b g m d"]) -> Float[Tensor, "b h n m"]:
+    """Products in float32 at least, the keys of a group not repeated."""
+    b, h, n, d = q.shape
+    g = k.shape[1]
+    scores = q.reshape(b, g, h // g * n, d) @ k.mT
+    return scores.to(torch.promote_types(scores.dtype, torch.float32)).view(b, h, n, -1)
