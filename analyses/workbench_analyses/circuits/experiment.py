@@ -27,11 +27,11 @@ from workbench.sizes import bytes_of
 from workbench.tasks.circuit_prompts import CircuitPrompt, CircuitPrompts, CircuitTask, circuit_task, make_prompts
 from workbench_analyses.circuits.ablated import REFERENCE
 from workbench_analyses.circuits.behaviour import Behaviour, behaviour, check_behaviour
-from workbench_analyses.circuits.entering import Entering, entering
+from workbench_analyses.circuits.entering import entering
 from workbench_analyses.circuits.evidence import Evidence
 from workbench_analyses.circuits.measuring import Asked, measured
 from workbench_analyses.circuits.published import check_key
-from workbench_analyses.circuits.result import Trace
+from workbench_analyses.circuits.result import Ablation, Trace
 from workbench_analyses.circuits.roles import heads_of
 from workbench_analyses.circuits.sweeps import Sweeper
 from workbench_analyses.circuits.tracing import ranking, trace_edges, trace_stages
@@ -107,19 +107,17 @@ def _traced(work: Work, found: Behaviour, identity: ModelIdentity, shown: Stages
     sweeper = Sweeper(config, model, work.prompts, work.remember)
     stages, choices = trace_stages(sweeper, gaps, shown.stage("stages"))
     edges = trace_edges(sweeper, gaps, stages, shown.stage("edges")) if config.edges else []
-    ablation, ablated = _ablated(work, shown.stage("ablation"))
+    ablation = _ablated(work, shown.stage("ablation"))
     evidence = Evidence(model, work.prompts.prompts, config.batch, config.seed)
     heads = heads_of(stages, evidence, config.tau, work.task.roles)
-    needed = () if ablated is None else tuple((int(i), int(j)) for i, j in np.argwhere(ablated.at(config.tau)))
+    needed = () if ablation is None else ablation.heads(config.tau)
     circuit = Circuit(
         identity, model.n_layers, model.n_heads, config.task, work.corruption, len(work.prompts),
         float(found.clean.mean()), float(found.corrupted.mean()), found.accuracy,
         tuple(s.stage for s in stages if s.heads(config.tau)), tuple(heads), tuple(edges), needed, ranking(stages),
         {"tau": config.tau, "follow": config.follow, "mlps": config.mlps, "seed": config.seed},
     )  # fmt: skip
-    trace = Trace(
-        config, model.label, circuit, found, stages, choices, ablation, ablated, None, work.prompts.left_out, {}
-    )
+    trace = Trace(config, model.label, circuit, found, stages, choices, ablation, None, work.prompts.left_out, {})
     if config.quality == "none" or not circuit.nodes:
         return trace
     return trace.with_quality(measured(_asked(work), circuit, shown.stage("quality")))
@@ -148,10 +146,10 @@ def _reference(work: Work, pairs: Sequence[CircuitPrompt]) -> tuple[CircuitPromp
         many *= 2
 
 
-def _ablated(work: Work, report: Report) -> tuple[np.ndarray | None, Entering | None]:
+def _ablated(work: Work, report: Report) -> Ablation | None:
     """Each head's output, everywhere, from a prompt that asks for neither answer; shares are of the clean difference."""
     if work.free is None:
-        return None, None
+        return None
     config, model, parts = work.config, work.model, []
     chunks = [range(i, min(i + config.batch, len(work.free))) for i in range(0, len(work.free), config.batch)]
     for i, which in enumerate(chunks):
@@ -167,8 +165,8 @@ def _ablated(work: Work, report: Report) -> tuple[np.ndarray | None, Entering | 
         parts.append(np.asarray(work.remember(f"ablation-{i}", lambda e=effects: ({"effects": e()}, {}))[0]["effects"]))
         report(i + 1, len(chunks))
     clean = behaviour(model, work.free.prompts, config.batch).clean
-    effects_of = np.concatenate(parts)
-    return effects_of, entering(effects_of, -clean, config.seed)
+    found = np.concatenate(parts)
+    return Ablation(found, clean, entering(found, -clean, config.seed))
 
 
 def save(result: Trace, run: Run) -> None:

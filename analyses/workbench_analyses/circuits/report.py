@@ -142,9 +142,9 @@ def _choices(result: Trace) -> Table:
 
 
 def _ablation(result: Trace) -> list[Block]:
-    if result.ablated is None:
+    if result.ablation is None:
         return [Prose(("This task has no corruption that asks for neither answer, so no column of ablations.",))]
-    found = result.ablated
+    found = result.ablation.found
     only = [h for h in result.circuit.needed if h not in result.circuit.carrying]
     text = f"Shown by ablation only: {_names(only)}." if only else "Ablation shows no head that patching does not."
     picture = HeadMap(

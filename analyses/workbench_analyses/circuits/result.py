@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from workbench import atomic
-from workbench.circuits import NO_ROLE, Circuit
+from workbench.circuits import NO_ROLE, Circuit, Place
 from workbench.heads import HeadScores
 from workbench.jsonable import jsonable
 from workbench_analyses.circuits.behaviour import Behaviour
@@ -24,12 +24,27 @@ FAITHFUL = 0.9
 """Lower bound of faithfulness from which the first line does not complain."""
 
 
+@dataclass(frozen=True, eq=False)
+class Ablation:
+    """Change of the logit difference with each head's output from a prompt that asks for neither answer.
+
+    clean: the differences of the same prompts as they are; found: what is lost as a share of these.
+    """
+
+    effects: Float[np.ndarray, "n layers heads"]
+    clean: Float[np.ndarray, " n"]
+    found: Entering
+
+    def heads(self, tau: float) -> tuple[Place, ...]:
+        """Heads that count."""
+        return tuple((int(i), int(j)) for i, j in np.argwhere(self.found.at(tau)))
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Trace:
     """The circuit of a task in a model, with everything that it rests on.
 
-    ablation: change of the logit difference with each head's output from prompts that ask for neither answer, and which
-    of them count; None where the task has no such corruption.
+    ablation: None where the task has no corruption that asks for neither answer.
     """
 
     config: TraceCircuit
@@ -38,8 +53,7 @@ class Trace:
     behaviour: Behaviour
     stages: Sequence[Traced]
     choices: Sequence[Choice]
-    ablation: Float[np.ndarray, "n layers heads"] | None
-    ablated: Entering | None
+    ablation: Ablation | None
     quality: Quality | None
     left_out: tuple[str, ...]
     cost: dict[str, float]
@@ -91,10 +105,13 @@ class Trace:
         return command_line(COMMAND, self.config, always=("model", "task"), never=ASIDE)
 
     def effects(self) -> dict[str, Float[np.ndarray, "n *heads"]]:
-        """Per prompt, in logits: `effect/STAGE`, `ablation`, `difference/clean`, `difference/corrupted`."""
+        """Per prompt, in logits: `effect/STAGE`, `difference/clean`, `difference/corrupted`; `ablation` and
+        `ablation/clean`, of the prompts that it was asked with."""
         out = {f"effect/{one.stage.name}": one.effects for one in self.stages}
         out |= {"difference/clean": self.behaviour.clean, "difference/corrupted": self.behaviour.corrupted}
-        return out if self.ablation is None else out | {"ablation": self.ablation}
+        if self.ablation is None:
+            return out
+        return out | {"ablation": self.ablation.effects, "ablation/clean": self.ablation.clean}
 
     def with_quality(self, quality: Quality | None) -> Self:
         """The same, measured."""

@@ -30,13 +30,15 @@ Z = 1.96
 class Effects:
     """Effects prompt by prompt, in logits: of each stage and of ablation [n, layers, heads]; difference of each run [n].
 
-    Shares of stages are of corrupted − clean, those of ablation of the clean difference that it takes away.
+    Shares of stages are of corrupted − clean, those of ablation of the clean difference that it takes away: unablated, of
+    the prompts that ablation was asked with (None: those of the stages).
     """
 
     stages: Mapping[str, Float[np.ndarray, "n layers heads"]]
     clean: Float[np.ndarray, " n"]
     corrupted: Float[np.ndarray, " n"]
     ablation: Float[np.ndarray, "n layers heads"] | None = None
+    unablated: Float[np.ndarray, " n"] | None = None
 
     @property
     def gaps(self) -> Float[np.ndarray, " n"]:
@@ -47,7 +49,10 @@ class Effects:
     def of(cls, held: Mapping[str, np.ndarray], circuit: Circuit) -> Effects:
         """From the tensors of a trace, by name. Raises KeyError and ValueError, with the name, for what does not fit."""
         stages = {s.name: held[f"effect/{s.name}"] for s in circuit.stages}
-        out = cls(stages, held["difference/clean"], held["difference/corrupted"], held.get("ablation"))
+        out = cls(
+            stages, held["difference/clean"], held["difference/corrupted"], held.get("ablation"),
+            held.get("ablation/clean"),
+        )  # fmt: skip
         shape = (len(out.clean), circuit.n_layers, circuit.n_heads)
         for name, array in {**stages, **({} if out.ablation is None else {"ablation": out.ablation})}.items():
             if array.shape != shape:
@@ -116,7 +121,8 @@ class Side:
             for effects in held.stages.values():
                 out |= entered(effects, held.gaps, weights, cut, errors)
         if column != "patching" and held.ablation is not None:
-            out |= entered(held.ablation, -held.clean, weights, cut, errors)
+            whole = held.clean if held.unablated is None else held.unablated
+            out |= entered(held.ablation, -whole, weights, cut, errors)
         return out
 
 
