@@ -1,6 +1,7 @@
 """What is found of planted circuits: precision and recall on random ones, and against the loudness of decoys.
 
-`python tests/benchmarks/planted_truth.py [models]` writes results/planted_truth.json as it goes. Both columns by one
+`python tests/benchmarks/planted_truth.py [models]` writes results/planted_truth.json as it goes, `… table` shows it in
+Markdown (mean precision / recall over models and corruptions). Both columns by one
 threshold, fixed beforehand (2 % of the gap): patching against the heads that a corruption shows, ablation against all
 heads that a task needs, edges against the joins of the key.
 """
@@ -30,6 +31,7 @@ RESULTS = Path(__file__).parent / "results" / "planted_truth.json"
 MODELS = 20
 NORMS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4)
 SEEDS = (0, 1)
+COLUMNS = ("patching", "edges", "ablation", "union")
 OPTIONS = {"samples": 24, "explore": 16, "quality": "none"}
 
 
@@ -84,10 +86,34 @@ def main(models: int = MODELS) -> None:
                 _write(held, f"seed {seed}, norm {norm}", time.perf_counter() - started)
 
 
+def table(held: dict[str, Any]) -> str:
+    """Both parts in Markdown: random models together, then by loudness of the decoys."""
+    rows = [("20 random models" if len(held["models"]) == MODELS else f"{len(held['models'])} random models", "≥ .98", [
+        case for one in held["models"].values() for case in one["cases"]
+    ])]  # fmt: skip
+    for norm in NORMS:
+        ones = [held["norms"][f"{seed} {norm}"] for seed in SEEDS if f"{seed} {norm}" in held["norms"]]
+        if ones:
+            accuracy = min(one["accuracy"] for one in ones)
+            rows.append((f"decoys {norm:g}", f"{accuracy:.2f}", [case for one in ones for case in one["cases"]]))
+    lines = ["| models | accuracy, worse task | " + " | ".join(COLUMNS) + " |", "|---" * (2 + len(COLUMNS)) + "|"]
+    for name, accuracy, found in rows:
+        cells = [
+            " / ".join(f"{sum(c[column][what] for c in found) / len(found):.2f}" for what in ("precision", "recall"))
+            if found else "–"
+            for column in COLUMNS
+        ]  # fmt: skip
+        lines.append(f"| {name} | {accuracy} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def _write(held: dict[str, Any], what: str, seconds: float) -> None:
     RESULTS.write_text(json.dumps(held, indent=1) + "\n")
     print(f"{what}: {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["table"]:
+        print(table(json.loads(RESULTS.read_text())))
+        raise SystemExit
     main(*map(int, sys.argv[1:2]))
