@@ -163,7 +163,7 @@ def test_bash_completes_bundled_models(bash_script):
         pytest.skip("no installed command takes model=")
     for name in takers:
         assert complete(bash_script, f"workbench {name} model=") == list(BUNDLED)
-        assert complete(bash_script, f"workbench {name} seed=1 model=lla") == ["llama"]
+        assert complete(bash_script, f"workbench {name} seed=1 model=llam") == ["llama"]
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
