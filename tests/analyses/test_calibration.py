@@ -12,7 +12,8 @@ import torch
 from rich.console import Console
 from workbench_analyses.calibrate_heads import CalibrateHeads
 from workbench_analyses.calibration.alone import each_alone, rule_of
-from workbench_analyses.calibration.experiment import halves, tried_layers
+from workbench_analyses.calibration.asked import tried_layers
+from workbench_analyses.calibration.experiment import halves
 from workbench_analyses.calibration.lists import margins_of_lists
 
 import workbench as wb
