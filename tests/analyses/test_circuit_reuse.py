@@ -7,6 +7,7 @@ import json
 import subprocess
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 from sample_circuits import circuit_of, two_circuits
@@ -92,7 +93,7 @@ def test_a_wholly_shared_circuit_does_the_other_task():
     colours = found.transfers[1]
     other = colours.row("the other's circuit")
     assert other.found.share == pytest.approx(1, abs=0.05) and other.randoms.p == 1 / 20
-    assert max(other.randoms.shares) < 0.5 and "ioi's circuit does 1.0" in found.verdict
+    assert np.median(other.randoms.shares) < 0.05 and "ioi's circuit does 1.0" in found.verdict
     assert colours.row("all heads but the other's").found.share < 0.1, "what does both is needed for both"
 
 

@@ -44,8 +44,8 @@ METHOD = (
     "below .1.",
     "Transfer: only some heads keep their outputs, at all positions; the others give those of the prompt's corrupted side "
     "(resample), means, or zero; MLPs are kept. Faithfulness is (m(C) − m(∅)) / (m(M) − m(∅)), m the mean logit difference. "
-    "Circuits are the union of both columns; the prompts are others than those of the trace. Random circuits have as many "
-    "heads in each layer as the other's and none of its own; p = (1 + random circuits as faithful) / (1 + random circuits).",
+    "Circuits are the union of both columns; the prompts are others than those of the trace. Random circuits are the "
+    "other's with its heads dealt anew within their layers; p = (1 + random circuits as faithful) / (1 + random circuits).",
 )
 
 

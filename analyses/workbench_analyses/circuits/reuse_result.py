@@ -95,14 +95,17 @@ class Reuse:
         own, theirs = one.row(OWN), one.row(OTHER)
         if own is None or theirs is None:
             return f"no transfer to {name}"
-        p = theirs.randoms.p if theirs.randoms else None
-        beyond = "no random circuit to compare with" if p is None else f"p = {p:.2g} against random circuits"
-        figures = f"its own does {number(own.found.share, 2)}; {beyond}"
         share = f"{number(theirs.found.share, 2)} of {name}"
+        p = theirs.randoms.p if theirs.randoms else None
+        figures = f"its own does {number(own.found.share, 2)}" + ("" if p is None else f"; p = {p:.2g}")
         if theirs.found.low < WORTH:
             return f"{other}'s circuit is NOT shown to do {name} ({share}; {figures})"
-        word = "does" if p is not None and p <= LEVEL else "is NOT shown to do more than random circuits, with"
-        return f"{other}'s circuit {word} {share} ({figures})"
+        than = (
+            "more than random circuits"
+            if p is not None and p <= LEVEL
+            else "NOT shown to be more than random circuits do"
+        )
+        return f"{other}'s circuit does {share}, {than} ({figures})"
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -68,12 +68,10 @@ def transfer_rows(result: Reuse, index: int) -> Rows:
     rows = []
     for r in result.transfers[index].rows:
         f, controls, p = r.found, "", ""
-        if r.randoms is not None and r.randoms.shares:
+        if r.randoms is not None:
             many = sorted(r.randoms.shares)
             controls = f"{_f(sum(many) / len(many))} ({_f(many[0])} to {_f(many[-1])}; {len(many)})"
             p = p_value(r.randoms.p) if r.randoms.p is not None else ""
-        elif r.randoms is not None:
-            controls = "none: too few other heads in a layer"
         share = f"{_f(f.share)} [{_f(f.low)}, {_f(f.high)}]"
         rows.append((r.name, str(r.size), share, " · ".join(_f(q) for q in f.quartiles), controls, p))
     return rows

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench.circuits import Place
+from workbench.controls import p_value
 from workbench_analyses.circuits.ablated import Ablated
-from workbench_analyses.circuits.faithfulness import Faithfulness, RandomCircuits, faithfulness, random_circuits
+from workbench_analyses.circuits.faithfulness import Faithfulness, RandomCircuits, faithfulness
+from workbench_analyses.circuits.reuse_chance import layer_shuffles
 from workbench_analyses.circuits.reuse_sides import Side
 
 
@@ -54,5 +56,20 @@ def _rest(ablated: Ablated, heads: set[Place]) -> set[Place]:
 
 
 def _row(ablated: Ablated, name: str, heads: Sequence[Place], controls: int, seed: int) -> Row:
-    randoms = random_circuits(ablated, heads, controls, seed) if name == OTHER and controls else None
-    return Row(name, len(heads), faithfulness(ablated, heads, seed), randoms)
+    found = faithfulness(ablated, heads, seed)
+    randoms = dealt_circuits(ablated, heads, found.share, controls, seed) if name == OTHER and controls else None
+    return Row(name, len(heads), found, randoms)
+
+
+def dealt_circuits(
+    ablated: Ablated, heads: Sequence[Place], share: float, draws: int, seed: int
+) -> RandomCircuits:  # fmt: skip
+    """Faithfulness of the same circuit with its heads dealt anew within their layers: the null of the overlaps.
+
+    A draw may hold heads of the circuit; in a small model no others are left in some layers.
+    """
+    model = ablated.model
+    deals = layer_shuffles((model.n_layers, model.n_heads), draws, seed)
+    lists = [sorted((layer, int(deal[layer, head])) for layer, head in heads) for deal in deals]
+    shares = ablated.shares(ablated(lists)).tolist()
+    return RandomCircuits(tuple(shares), False, p_value(share, shares))
