@@ -165,12 +165,15 @@ def test_compare_knows_two_circuits_from_scores(runs, tmp_path):
         (("scores", "circuit"), {}, "holds a circuit of trace-circuit, "),
         (("circuit", "circuit"), {"k": 3}, "k= is of head scores"),
         (("scores", "scores"), {"out": "x"}, "out= is of circuits"),
+        (("scores", "gone"), {}, "gone does not exist"),
+        (("run", "gone"), {}, "gone does not exist"),
     ],
 )
 def test_compare_refuses_a_circuit_against_scores(tmp_path, given, options, said):
     two_circuits()[0].save(tmp_path / "circuit.json")
     (tmp_path / "scores.json").write_text('{"0-0": [0.5], "0-1": [0.25]}')
     paths = {"circuit": str(tmp_path / "circuit.json"), "scores": str(tmp_path / "scores.json")}
+    paths |= {"run": str(tmp_path), "gone": str(tmp_path / "gone")}
     with pytest.raises(BadInput, match=said) as caught:
         run(Compare(a=paths[given[0]], b=paths[given[1]], **options))
     assert "\n" not in str(caught.value)

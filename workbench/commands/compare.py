@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import chz
@@ -64,8 +65,10 @@ def _refuse(config: Compare, names: tuple[str, ...], why: str) -> None:
 
 
 def _refuse_mixed(config: Compare, kind: RunKind, held: list[bool]) -> None:
-    """Raises BadInput unless the side that is no such run is at least there to be named."""
+    """Raises BadInput; a path where there is nothing is named as such by whoever reads scores."""
     this, other = (config.a, config.b) if held[0] else (config.b, config.a)
+    if not Path(other).exists():
+        return
     raise BadInput(f"{this} holds {kind.name}, {other} does not: give two such runs, or the score files of both")
 
 
