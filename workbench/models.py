@@ -279,6 +279,7 @@ def load(
 ) -> Model:
     """A model by bundled name, local folder, hub id, or a live TransformerBridge.
 
+    A bundled name comes first: "gpt2" is the reference model, "openai-community/gpt2" the hub's, "./gpt2" a folder.
     backend: what computes attention, "auto" if not given (see `Model.backend`). Raises ModelError, in one line with the
     remedy, for what cannot be loaded.
     """

@@ -26,7 +26,7 @@ STAGES = (
     Stage(64, 14, 800, 0.9, Mix(0.08, 0.12, 0.22, 0.26, told=0.3), 128, watched=("ioi", "colour", "told")),
     Stage(48, 18, 2500, 0.9, Mix(0.1, 0.15, 0.15, 0.25, (2, 3), told=0.35, bare=0.6, spare=1), 64, watched=("told",)),
     Stage(64, 14, 549, 2.0, Mix(0.1, 0.1, 0.25, 0.4, (2, 3), told=0.12, spare=1), 128),
-    Stage(96, 10, 1400, 2.0, Mix(0.13, 0.05, 0.32, 0.42, (3, 3), shown=0.6, told=0.05, spare=1), 128),
+    Stage(96, 10, 600, 2.0, Mix(0.13, 0.05, 0.32, 0.42, (3, 3), shown=0.6, told=0.05, spare=1), 128),
 )
 PHASES = (Recipe(SHAPE, STAGES, places=0.05),)
 

@@ -46,7 +46,7 @@ class Block(nn.Module):
     """Attention and MLP, each behind a LayerNorm.
 
     Keys begin with the weights of the queries, so that a head first looks at what is like its own token or near it
-    (after Trockman and Kolter 2023, arXiv 2305.09828); from two random matrices nothing formed in 1,000 steps.
+    (after Trockman and Kolter 2023, arXiv 2305.09828); from two random matrices induction takes far more steps.
     """
 
     def __init__(self, s: Shape) -> None:

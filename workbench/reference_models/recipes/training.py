@@ -84,6 +84,7 @@ class Training:
         self.weight = torch.tensor(lesson.weight)
         self.stage = self.step = self.total = self.tokens = 0
         self.moving = dict.fromkeys(lesson.accuracy, 0.0)
+        self.seconds = 0.0  # of the processor, those before a stop included
         self.log: list[dict[str, Any]] = []
 
     @property
@@ -132,7 +133,7 @@ class Training:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on, as tensors and plain values."""
-        counters = ("stage", "step", "total", "tokens", "moving", "log")
+        counters = ("stage", "step", "total", "tokens", "moving", "seconds", "log")
         return {
             "model": self.model.state_dict(), "muon": list(self.muon.state.values()), "adam": self.adam.state_dict(),
             "rng": json.dumps(self.rng.bit_generator.state), **{k: getattr(self, k) for k in counters},
@@ -162,17 +163,18 @@ def train(
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         run.load_state_dict(torch.load(checkpoint, weights_only=True))
-    started, going = time.process_time(), True
+    started, going = time.process_time() - run.seconds, True
     while going:
         going = run.advance()
         if run.total % every == 0 or not going:
+            run.seconds = time.process_time() - started
             torch.save(run.state_dict(), checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
             if progress:
                 progress(run)
     lesson.export(run.model, folder)
     record = {"recipe": asdict(run.recipe), "steps": run.total, "tokens": run.tokens, "log": run.log}
-    record |= {"cpu_seconds": round(time.process_time() - started), "torch": torch.__version__}
+    record |= {"cpu_seconds": round(run.seconds), "torch": torch.__version__}
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
     checkpoint.unlink()
     return run
