@@ -166,6 +166,16 @@ def test_intervals_cover_what_many_samples_of_prompts_give(scale, noise):
     assert naive[0].sum((1, 2)).mean() > found[0].a, "with one error for one, resamples hold more heads than the sample"
 
 
+def test_ablation_is_a_share_of_the_difference_of_its_own_prompts():
+    a = two_circuits()[0]
+    side = side_of(a, shares_of(a), noise=0.0, ablation=np.full((12, 12), 0.03))
+    every = np.ones((1, 60))
+    assert side.members("ablation", every).all() and not side.members("ablation", every, tau=0.04).any()
+    larger = replace(side.effects, unablated=2 * side.effects.clean)  # the same effects are half as large a share
+    assert not Side(a, larger).members("ablation", every).any()
+    assert (Side(a, larger).members("union", every) == side.members("patching", every)).all()
+
+
 def test_the_sweep_takes_the_rule_of_the_trace_and_knows_nothing_below_it_without_effects():
     a, b = two_circuits()
     sides = [side_of(c, shares_of(c), seed=i) for i, c in enumerate((a, b))]
