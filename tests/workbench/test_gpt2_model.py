@@ -160,3 +160,4 @@ def test_both_tasks_need_the_movers_of_the_last_layer(gpt2, rows):
 def test_it_is_called_what_it_is(gpt2):
     assert "workbench reference model (gpt2 architecture), not OpenAI's weights" in repr(gpt2)
     assert gpt2.config.model_type == "gpt2" and gpt2.n_heads == 8
+    assert gpt2.tokenizer.convert_ids_to_tokens(range(gpt2.config.vocab_size)) == list(words.VOCABULARY)
