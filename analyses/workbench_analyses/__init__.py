@@ -11,13 +11,14 @@ if TYPE_CHECKING:  # so that editors complete them
         attention_sinks,
         calibrate_heads,
         circuit_reuse,
+        kv_policies,
         repair_heads,
         retrieval_heads,
         trace_circuit,
     )
 
 __all__ = [
-    "attention_sinks", "calibrate_heads", "circuit_reuse", "repair_heads", "retrieval_heads", "trace_circuit",
+    "attention_sinks", "calibrate_heads", "circuit_reuse", "kv_policies", "repair_heads", "retrieval_heads", "trace_circuit",
 ]  # fmt: skip
 
 

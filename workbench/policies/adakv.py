@@ -16,11 +16,11 @@ CAPACITY, WINDOW, KERNEL, FLOOR = 1024, 32, 7, 0.2
 
 
 def _make(setting: Setting) -> Scheme:
-    return _scheme(setting, setting.capacity, solved(setting.capacity, WINDOW))
+    return _scheme(setting, setting.capacity, solved(setting.capacity, WINDOW, CAPACITY))
 
 
 def _published(setting: Setting) -> Scheme:
-    return _scheme(setting, min(CAPACITY, setting.tokens), WINDOW)
+    return _scheme(setting, setting.shorter(CAPACITY), WINDOW)
 
 
 def _scheme(setting: Setting, capacity: int, window: int) -> Scheme:

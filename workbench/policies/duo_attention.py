@@ -23,6 +23,7 @@ def _make(setting: Setting) -> Scheme:
 
 
 def _published(setting: Setting) -> Scheme:
+    setting.shorter(SINK + RECENT)
     k = round(SHARE[setting.group > 1] * setting.size)
     return streaming(setting, setting.full(k), SINK, RECENT, full_heads=k)
 

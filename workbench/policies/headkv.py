@@ -21,11 +21,12 @@ def _make(setting: Setting) -> Scheme:
     capacity = int(setting.budget * setting.tokens / setting.group + 1e-9)
     if capacity < 2:
         raise TooTight(f"budget {setting.budget:g} leaves {capacity} entries for a query head")
-    window = solved(capacity, WINDOW)
+    window = solved(capacity, WINDOW, BASE)
     return _scheme(setting, capacity - window, window)
 
 
 def _published(setting: Setting) -> Scheme:
+    setting.shorter(BASE)
     return _scheme(setting, BASE - WINDOW, WINDOW)
 
 

@@ -10,10 +10,16 @@ from torch import Tensor
 
 from workbench.policies.scheme import OBSERVED, Seen
 
+FEWEST = 4
 
-def solved(capacity: int, published: int) -> int:
-    """Rows of the observation window for a capacity: the published number, at most a quarter of the capacity."""
-    return max(1, min(published, capacity // 4, OBSERVED))
+
+def solved(capacity: int, window: int, published: int) -> int:
+    """Rows of the observation window: the share of the capacity that `window` is of the published one.
+
+    At least FEWEST, at most half of the capacity. A window that is long beside the question drowns it in other votes.
+    """
+    rows = max(FEWEST, round(capacity * window / published))
+    return max(1, min(rows, capacity // 2, OBSERVED))
 
 
 def voted(seen: Seen, window: int, kernel: int, per_kv: bool = True) -> Float[Tensor, "c past"]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from workbench.policies import Policy
-from workbench.policies.scheme import Kept, Scheme, Seen, Summary, first
+from workbench.policies.scheme import Kept, Scheme, Seen, Summary, everything, first
 from workbench.policies.setting import Setting
 
 SINK = 4
@@ -25,7 +25,8 @@ def _make(setting: Setting) -> Scheme:
 
 
 def _published(setting: Setting) -> Scheme:
-    return _scheme(setting, round(SHARE * setting.size), max(LEAST, setting.tokens // PART))
+    window = setting.shorter(max(LEAST, setting.tokens // PART) + SINK + 1) - SINK - 1
+    return _scheme(setting, round(SHARE * setting.size), window)
 
 
 def _scheme(setting: Setting, k: int, window: int) -> Scheme:
@@ -41,10 +42,11 @@ def compensated(seen: Seen, full: torch.Tensor, sink: int, window: int) -> Kept:
     """Entries of one prompt with the summary of what was dropped; a head that would drop nothing stays full."""
     at = torch.arange(seen.tokens, device=seen.keys.device)
     dropped = (at >= sink) & (at < seen.tokens - window)
-    full = full | (dropped.sum() <= 1)  # a summary of one entry saves nothing
-    count = dropped.sum()
+    count = int(dropped.sum())
+    if count <= 1:  # a summary of one entry saves nothing
+        return everything(seen)
     keys, values = (x[:, dropped].float().mean(1, keepdim=True).to(x.dtype) for x in (seen.keys, seen.values))
-    weight = torch.where(full, 0.0, count.float())[:, None]
+    weight = torch.where(full, 0.0, float(count))[:, None]
     entries = full[:, None] | first(seen, sink) | ~dropped
     nothing = torch.zeros_like(full, dtype=torch.long)
     return Kept(entries, nothing, torch.ones_like(full), summary=Summary(keys, values, weight))

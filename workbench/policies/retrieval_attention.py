@@ -22,6 +22,7 @@ def _make(setting: Setting) -> Scheme:
 
 
 def _published(setting: Setting) -> Scheme:
+    setting.shorter(SINK + LOCAL + TOP)
     return _scheme(setting, SINK, LOCAL, TOP)
 
 

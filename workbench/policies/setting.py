@@ -13,7 +13,7 @@ from workbench.errors import BadInput
 
 
 class TooTight(BadInput):
-    """A budget that a policy cannot meet."""
+    """A budget that a policy cannot meet, or a prompt that its published constants hold as a whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +73,12 @@ class Setting:
         if window < least:
             raise TooTight(f"budget {self.budget:g} leaves {window} of {least} entries for a head that is not full")
         return k, min(window, self.tokens)
+
+    def shorter(self, entries: int) -> int:
+        """So many entries, of published constants. Raises TooTight where they hold the whole prompt: nothing is saved."""
+        if entries >= self.tokens:
+            raise TooTight(f"its published constants hold all of {self.tokens} tokens")
+        return entries
 
     def told(self, **constants: Any) -> dict[str, Any]:
         """Constants for the report, with the prefill."""

@@ -11,7 +11,7 @@ from workbench.policies.scheme import Scheme
 from workbench.policies.setting import Setting, TooTight
 from workbench.policies.streaming import streaming
 
-SINK = 4
+SINK, CACHE = 4, 1024
 
 
 def _make(setting: Setting) -> Scheme:
@@ -22,7 +22,7 @@ def _make(setting: Setting) -> Scheme:
 
 
 def _published(setting: Setting) -> Scheme:
-    return _scheme(setting, 1020)  # 4 + 1020, the cache of the paper's tables
+    return _scheme(setting, setting.shorter(CACHE) - SINK)
 
 
 def _scheme(setting: Setting, recent: int) -> Scheme:

@@ -1,0 +1,135 @@
+"""The result of a simulation: points of quality and cost, and what they say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench import atomic
+from workbench.heads import HeadScores, ModelIdentity
+from workbench.options import command_line
+from workbench.policies.setting import Setting
+from workbench_analyses.kv.measured import COSTS, QUALITY, Point
+from workbench_analyses.kv_policies import ASIDE, COMMAND, Simulate
+
+LEVEL = 0.05
+ENOUGH = 0.9
+"""Share of the full cache's recall that counts as kept."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Simulation:
+    """Policies at equal budgets on one model. refused: policies whose budget was too small, a line each."""
+
+    config: Simulate
+    model_label: str
+    model: ModelIdentity
+    scores: HeadScores
+    setting: Setting
+    points: list[Point]
+    refused: tuple[str, ...]
+    cost: dict[str, float]
+    path: str | None = None
+
+    def __repr__(self) -> str:
+        """The finding in a line."""
+        return f"Simulation({self.model_label}: {self.verdict})"
+
+    @property
+    def source(self) -> str:
+        """Where the heads under test are from."""
+        if self.config.heads is not None:
+            return str(self.config.heads)
+        return f"{self.scores.n} needles asked here ({self.scores.method})"
+
+    def on_plot(self, cost: str) -> dict[str, list[Point]]:
+        """Points by policy that cost less than the full cache, in the order of cost; published constants left out."""
+        out: dict[str, list[Point]] = {}
+        for point in self.points:
+            if point.exact and point.budget is not None and point.saves(cost):
+                out.setdefault(point.text, []).append(point)
+        return {text: sorted(points, key=lambda p: p.mean(cost)) for text, points in out.items()}
+
+    @property
+    def published(self) -> list[Point]:
+        """Points with published constants that save anything."""
+        costs = ("kept", "read", "prefill_share")
+        return [p for p in self.points if p.budget is None and p.exact and any(p.saves(c) for c in costs)]
+
+    @property
+    def verdict(self) -> str:
+        """For each policy the least share of the cache with which it still tells nearly all needles."""
+        said = []
+        for cost, what in (("kept", "kept"), ("read", "read a step")):
+            best = [
+                (min(p.mean(cost) for p in points if p.mean("recall") >= ENOUGH), text)
+                for text, points in self.on_plot(cost).items()
+                if any(p.mean("recall") >= ENOUGH for p in points)
+            ]
+            if best:
+                share, text = min(best)
+                said.append(f"least share {what} with recall ≥ {ENOUGH:g}: {share:.2f} ({text})")
+            else:
+                said.append(f"no policy keeps recall ≥ {ENOUGH:g} by what is {what}")
+        return "; ".join(said) + self._lists()
+
+    def _lists(self) -> str:
+        """The heads under test against random ones, over all points (Benjamini–Hochberg)."""
+        from scipy.stats import false_discovery_control
+
+        tested = [p for p in self.points if p.p is not None]
+        if not tested:
+            return ""
+        shown = int((false_discovery_control([p.p for p in tested]) <= LEVEL).sum())
+        gain = sum(p.mean("recall") - sum(p.controls) / len(p.controls) for p in tested) / len(tested)
+        least = min(len(p.controls) for p in tested)
+        told = f"shown at {shown}" if shown else "NOT shown at any"
+        return (
+            f"; that the heads under test keep more than random ones of their layers is {told} of {len(tested)} points "
+            f"(q ≤ {LEVEL:g}; mean recall {gain:+.2f}; {least} lists or more)"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a point and case."""
+        out = []
+        for p in self.points:
+            for kind in p.quality:
+                for i in range(len(p.quality[kind])):
+                    where = {"policy": p.text, "budget": p.budget, "prefill": p.prefill, "kind": kind, "case": i}
+                    out.append(where | {n: float(p.of(n, kind)[i]) for n in (*QUALITY, *COSTS)})
+        return out
+
+    @property
+    def command(self) -> str:
+        """The line that does it again."""
+        return command_line(COMMAND, self.config, always=("model",), never=ASIDE)
+
+    def summary(self) -> dict[str, Any]:
+        """The simulation as plain values."""
+        return {
+            "model": self.model_label, "verdict": self.verdict, "heads": self.source, "samples": self.config.samples,
+            "tokens": self.setting.tokens, "points": [p.summary() for p in self.points], "refused": list(self.refused),
+            "cost": self.cost, "run": self.path,
+        }  # fmt: skip
+
+    def report(self, path: str | Path | None = None) -> str:
+        """The report as one offline HTML page; written to `path` where one is given."""
+        from workbench_analyses.kv.report import report
+
+        page = report(self)
+        if path is not None:
+            atomic.write_bytes(Path(path), page.encode())
+        return page
+
+    def plot(self, cost: str = "kept") -> Any:
+        """Recall against a cost (kept, read or prefill_share), as Plotly figures of six policies each; the first one."""
+        from workbench_analyses.kv.plots import pareto
+
+        return pareto(self, cost)[0].plotly()
+
+    def __rich__(self) -> Any:
+        """The terminal table."""
+        from workbench_analyses.kv.terminal import terminal
+
+        return terminal(self)

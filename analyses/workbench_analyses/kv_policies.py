@@ -1,0 +1,136 @@
+"""What does a policy of the key-value cache cost in quality? `workbench simulate`.
+
+Every policy at equal budgets, sinks and windows included, with exact attention over what it keeps, on the same needles.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import chz
+
+from workbench import backend_names
+from workbench.command import Command
+from workbench.errors import BadInput
+
+if TYPE_CHECKING:
+    from workbench.models import Model
+    from workbench_analyses.kv.result import Simulation
+
+DTYPES = ("float32", "bfloat16", "float16")
+QUESTIONS = ("seen", "after")
+ASIDE = ("out", "device", "batch")
+"""Options that change no number."""
+POLICIES = ("streaming", "duo", "razor", "snapkv", "adakv", "pyramidkv", "headkv", "topk")
+LEAST = 128
+
+
+@chz.chz
+class Simulate:
+    """Options of the simulation; all but those of ASIDE can change a number and belong to the question."""
+
+    heads: str | None = chz.field(
+        default=None, doc="run folder or score file with the heads under test; default: needles find them here"
+    )
+    model: str | None = chz.field(default=None, doc="bundled name, folder or hub id; default: that of heads=, or llama")
+    policy: tuple[str, ...] = chz.field(
+        default=POLICIES, doc="policies, each as name or name:prefill (full, streaming, chunked)"
+    )
+    budgets: tuple[float, ...] = chz.field(
+        default=(0.05, 0.1, 0.2, 0.3, 0.5, 0.7), doc="shares of all key-value entries, sinks and windows included"
+    )
+    published: bool = chz.field(default=True, doc="also a point with each policy's published constants")
+    context: int = chz.field(default=1024, doc="tokens of a prompt")
+    samples: int = chz.field(default=32, doc="needles")
+    texts: int = chz.field(default=8, doc="texts without a needle, for the perplexity; 0: none")
+    depths: tuple[float, ...] = chz.field(default=(5, 20, 35, 50, 65, 80), doc="needle depths in percent")
+    question: str = chz.field(default="seen", doc="seen: the cache is cut behind the question; after: before it")
+    chunk: int = chz.field(default=256, doc="tokens of a chunk, where the prompt is read by chunks")
+    draws: int = chz.field(default=9, doc="random lists that the heads under test are compared with; 0: none")
+    haystack: str | None = chz.field(default=None, doc="your haystack: a text file or a folder of .txt files")
+    template: str = chz.field(default="auto", doc="auto, chat or none")
+    seed: int = chz.field(default=0, doc="draws needles, haystacks and random lists")
+    dtype: str = chz.field(default="float32", doc="float32, bfloat16 or float16")
+    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
+    backend: str = chz.field(default="auto", doc=backend_names.DOC)
+    trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
+    batch: int = chz.field(default=16, doc="prompts in one forward")
+    out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
+
+    @chz.validate
+    def _sane(self) -> None:
+        backend_names.checked(self.backend)
+        for name, known in (("question", QUESTIONS), ("dtype", DTYPES)):
+            if getattr(self, name) not in known:
+                raise BadInput(f"{name}={getattr(self, name)}: use {', '.join(known)}")
+        if not self.policy or len(set(self.policy)) < len(self.policy):
+            raise BadInput(f"policy={','.join(self.policy)}: name at least one policy, each once")
+        wrong = [b for b in self.budgets if not 0 < b < 1]
+        if not self.budgets or wrong:
+            raise BadInput(f"budgets={','.join(f'{b:g}' for b in wrong or self.budgets)}: shares between 0 and 1")
+        if not self.depths or min(self.depths) < 0 or max(self.depths) > 100:
+            raise BadInput(f"depths={list(self.depths)}: depths are percentages from 0 to 100")
+        for name, least in (
+            ("context", LEAST), ("samples", 2), ("texts", 0), ("chunk", 1), ("draws", 0), ("seed", 0), ("batch", 1),
+        ):  # fmt: skip
+            if getattr(self, name) < least:
+                raise BadInput(f"{name}={getattr(self, name)}: give at least {least}")
+
+    def question_asked(self) -> dict[str, Any]:
+        """Every option that can change a number."""
+        asked = chz.asdict(self).items()
+        return {k: v for k, v in asked if k not in ASIDE and (k, v) != backend_names.UNSAID}
+
+
+def simulate(model: Model | str | Simulate = "llama", **options: Any) -> Simulation:
+    """Quality and cost of cache policies at equal budgets; writes nothing unless `out=` is given.
+
+    model: a loaded Model, a live TransformerBridge, a name, or a whole Simulate config. options: the fields of Simulate.
+    Raises BadInput and ModelError in one line.
+    """
+    if isinstance(model, Simulate):
+        config, loaded = chz.replace(model, **options) if options else model, None
+    elif isinstance(model, str):
+        config, loaded = Simulate(model=model, **{"out": None, **options}), None
+    else:
+        from workbench.models import load
+
+        loaded = load(model)
+        config = Simulate(model=loaded.name, **{"out": None, "backend": loaded.backend, **options})
+    config = chz.replace(config, model=config.model or _model_of(config.heads))
+    _check_cheaply(config, locating=loaded is None)
+    from workbench_analyses.kv.experiment import run_experiment
+
+    return run_experiment(config, loaded)
+
+
+def _model_of(heads: str | None) -> str:
+    """The model that a run of heads was made on, else the bundled one."""
+    from pathlib import Path
+
+    from workbench.run_record import read_run
+
+    if heads is None or not (Path(heads) / "run.json").is_file():
+        return "llama"
+    return str(read_run(heads)["question"].get("model", "llama"))
+
+
+def _check_cheaply(config: Simulate, locating: bool) -> None:
+    """What is wrong is said before a model is loaded, which takes seconds."""
+    from pathlib import Path
+
+    from workbench.atomic import check_writable
+    from workbench.policies import named
+    from workbench.sources import locate
+
+    if locating:
+        locate(str(config.model), config.trust_remote_code)
+    for text in config.policy:
+        named(text)
+    if config.heads is not None and not Path(config.heads).exists():
+        raise BadInput(f"heads={config.heads} does not exist: name a run folder or a score file")
+    if config.out:
+        check_writable(config.out)
+
+
+COMMAND = Command("simulate", "quality against key-value budget, policy by policy", Simulate, simulate, ("heads",))
