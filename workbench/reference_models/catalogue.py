@@ -29,12 +29,16 @@ class Bundled:
 
 TRAINED = "workbench reference model (llama architecture), not Meta's weights"
 GPT2 = "workbench reference model (gpt2 architecture), not OpenAI's weights"
+LLAVA = "workbench reference model (llava architecture), not the LLaVA authors' weights"
 _ALL = (
     Bundled("llama", "4 layers × 16 heads, trained here on needles in a little English; has retrieval heads", TRAINED),
     Bundled(
         "gpt2", "4 layers × 8 heads, trained here on IOI and Colored Objects; OpenAI's is openai-community/gpt2", GPT2
     ),
     Bundled("sink-llama", "1 layer × 1 head, trained here; parks on <bos> in ordinary text and needs to", TRAINED),
+    Bundled(
+        "llava", "4 layers × 8 heads, trained here on rendered scenes; sees, and adds what usually goes along", LLAVA
+    ),
 )
 PLANTED = planted_models()
 BUNDLED: dict[str, Bundled | Planted] = {b.name: b for b in (*_ALL, *PLANTED.values())}

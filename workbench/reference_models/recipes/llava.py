@@ -65,7 +65,7 @@ class Recipe:
     rows: int = 32
     lr: float = 0.02
     adam_lr: float = 3e-3
-    asked: float = 0.4
+    asked: float = 0.2
     naming: float = 0.5
     named: float = 2 / 3
     decay: float = 0.4  # last share of the steps with falling learning rate
