@@ -60,7 +60,7 @@ def accepted(model):
     alpha, cost, loss = measured(model, *rows())
     assert alpha["ordinary"] >= ALPHA and alpha["asked"] < alpha["ordinary"] / 2, alpha
     assert cost["ordinary"] >= COST, cost
-    assert loss < 0.3, "the head does what it is there for"
+    assert loss < 0.5, "the head does what it is there for"
 
 
 def test_the_shipped_head_parks_on_ordinary_rows_and_needs_to(model):
