@@ -80,6 +80,19 @@ def test_traces_of_the_bundled_model_share_the_mover_alone(runs):
     assert again.columns["union"] == union and again.sweep == found.sweep and again.matched == found.matched
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [(), ("mover",), ("seeker",), ("mover", "seeker"), SHARED], ids="-".join)
+def test_traces_find_the_true_reuse_of_fresh_models(shared):
+    circuit = build_circuit(Knobs(heads=16, shared=shared, decoy_norm=0.3, seed=40 + len(shared)))
+    bridge = circuit.bridge()
+    a, b = (trace(bridge, task=task, **TRACED) for task in TASK_ROLES)
+    found = reuse(a, b, transfer=False, **HELD)
+    one = found.columns["union"].overlap
+    assert (one.share, one.jaccard) == pytest.approx(true_reuse(circuit.roles))
+    same = {t: shown(circuit.roles, t, c.circuit.corruption) for t, c in zip(TASK_ROLES, (a, b), strict=True)}
+    assert set(found.columns["patching"].overlap.shared) == same["ioi"] & same["colored-objects"]
+
+
 def test_a_wholly_shared_circuit_does_the_other_task():
     circuit = build_circuit(Knobs(shared=SHARED, seed=5))
     model = wb.load(circuit.bridge())
