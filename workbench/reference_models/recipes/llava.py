@@ -172,5 +172,8 @@ def train_all(folder: Path, progress: Callable[[int, Training], None] | None = N
 
 def export(model: Any, folder: Path) -> None:
     """Write bf16 safetensors, config.json, the tokenizer and the processor."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     model.to(torch.bfloat16).save_pretrained(folder)
     write_processor(folder, context=model.config.text_config.max_position_embeddings)
