@@ -258,6 +258,57 @@ def test_exact_top_keys_are_read_by_every_query_head(model, asked):
         assert found.read == pytest.approx(np.mean(shares)) and found.kept == 1.0
 
 
+@pytest.mark.parametrize("name", ["longheads", "tokenselect"])
+def test_reading_by_chunks_and_by_votes(model, asked, name):
+    batch, prompts, full = asked
+    scheme = named(name)[0].make(setting(0.4))
+    c, got = scheme.constants, simulate(model, batch, prompts, scheme)[0]
+    for row, case in enumerate(batch.cases):
+
+        def best_chunks(scores, i, case=case):
+            size, last = c["chunk"], (case.prefix - 1) // c["chunk"]
+            chunks = {m: range(m * size, min((m + 1) * size, case.prefix)) for m in range(last + 1)}
+            means = {m: float(scores[i, list(own)].mean()) for m, own in chunks.items() if m not in (0, last)}
+            won = {0, last, *sorted(means, key=lambda m: -means[m])[: c["chunks"] - 2]}
+            return {j for m in won for j in chunks[m]}
+
+        def most_votes(scores, i, case=case):
+            always = {j for j in range(case.start) if j < c["sink"] or i - j < c["local"]}
+            votes = scores[:, i, : case.start].softmax(-1).sum(0)
+            others = sorted(set(range(case.start)) - always, key=lambda j: -float(votes[j]))
+            return always | set(others[: c["top"]])
+
+        def change(layer, scores, case=case, best_chunks=best_chunks, most_votes=most_votes):
+            plain = scores.clone()
+            for h in range(HEADS):
+                for i in range(case.start, len(case.tokens) - 1):
+                    seen = best_chunks(plain[h], i) if name == "longheads" else most_votes(plain, i)
+                    scores[h, i, [j for j in range(case.start) if j not in seen]] = float("-inf")
+            return scores
+
+        n = len(case.tokens) - 1
+        check(got[row], with_scores(model, case.tokens[:n], change)[n - case.scored :])
+        assert float((got[row] - full[row]).abs().max()) > 1e-3
+
+
+def test_minference_narrows_the_prefill_alone(model, asked):
+    batch, prompts, full = asked
+    s = setting(0.5)
+    scheme = named("minference")[0].make(s)
+    k, sink, recent = (scheme.constants[x] for x in ("full_heads", "sink", "recent"))
+    kept = set(s.ranked[:k])
+    got, tally = simulate(model, batch, prompts, scheme)
+    for row, case in enumerate(batch.cases):
+
+        def rule(layer, h, i, j, case=case):
+            return (j < sink) | (i - j < recent) | (i >= case.start) | ((layer, h // GROUP) in kept)
+
+        check(got[row], masked_run(model, case, rule, 0))
+        assert float((got[row] - full[row]).abs().max()) > 1e-3
+    found = costs(model, tally, scheme, 8, 4)[0]
+    assert found.kept == found.read == 1.0 and 0.45 <= found.prefill_share <= 0.55
+
+
 @pytest.mark.parametrize("prefill", ["streaming", "full"])
 def test_streaming_counts_positions_in_the_cache(model, asked, prefill):
     batch, prompts, _ = asked
@@ -312,7 +363,7 @@ def test_every_policy_meets_its_budget_or_says_that_it_cannot(model, asked):
             scheme = policy.make(setting(budget, policy.prefills[0]))
             _, tally = simulate(model, batch, prompts, scheme)
             held = torch.stack([tally.prompt[layer] for layer in range(LAYERS)]).sum(0)
-            if scheme.read is None:
+            if scheme.read is None and name != "minference":
                 share = float(held[0]) / (min(LENGTHS) * LAYERS * KV)  # the budget counts at the shortest prompt
                 assert budget - 0.08 <= share <= budget + 1e-9, name
     for policy in discover().values():
