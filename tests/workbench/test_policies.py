@@ -382,6 +382,30 @@ def test_what_cannot_be_meant_is_one_line(model):
         suits(model)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "qwen3"])
+def test_other_positions_and_projections_say_the_same(kind, tmp_path):
+    other, rng = wb.load(tiny_models.save(kind, tmp_path)), np.random.default_rng(1)
+    batch = Batch.of([Case(tuple(rng.integers(3, 90, n).tolist()), n - 5, 4) for n in (30, 41)], other.device)
+    prompts, full = read_whole(other, batch)
+    for a, b in zip(
+        simulate(other, batch, prompts, Scheme(lambda layer, seen: everything(seen)))[0], full, strict=True
+    ):
+        check(a, b)
+
+
+def test_bfloat16_stays_near_float32(tmp_path):
+    folder, rng = tiny_models.save("llama", tmp_path), np.random.default_rng(2)
+    cases = [Case(tuple(rng.integers(3, 90, n).tolist()), n - 5, 4) for n in (66, 71)]
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        other = wb.load(folder, dtype)
+        batch = Batch.of(cases, other.device)
+        prompts, _ = read_whole(other, batch)
+        found.append(simulate(other, batch, prompts, named("razor")[0].make(setting(0.4)))[0])
+    for a, b in zip(*found, strict=True):
+        assert b.dtype is torch.bfloat16 and float((a - b.float()).abs().mean()) < 0.05 * float(a.abs().mean()) + 0.02
+
+
 def test_models_with_windows_are_refused(tmp_path):
     with pytest.raises(Unsupported, match="full attention in every layer"):
         suits(wb.load(tiny_models.save("mistral", tmp_path)))
