@@ -32,7 +32,7 @@ ASIDE = ("out", "device", "batch", "memory", "key")
 class TraceCircuit:
     """Options of the trace; all but those of ASIDE can change a number and belong to the question."""
 
-    model: str = chz.field(default="planted-ioi", doc="bundled name, local Hugging Face folder or hub id")
+    model: str = chz.field(default="gpt2", doc="bundled name, local Hugging Face folder or hub id")
     task: str = chz.field(default="ioi", doc="ioi, colored-objects, greater-than or induction")
     corruption: str | None = chz.field(default=None, doc="what the corrupted prompts change; default: the task's first")
     samples: int = chz.field(default=100, doc="pairs of prompts")
@@ -85,7 +85,7 @@ class TraceCircuit:
         return {k: v for k, v in chz.asdict(self).items() if k not in ASIDE}
 
 
-def trace(model: Model | str | TraceCircuit = "planted-ioi", **options: Any) -> Trace:
+def trace(model: Model | str | TraceCircuit = "gpt2", **options: Any) -> Trace:
     """Trace the circuit of a task; writes nothing unless `out=` is given.
 
     model: a loaded Model, a live TransformerBridge, a name, or a whole TraceCircuit config. options: the fields of

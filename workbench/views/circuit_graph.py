@@ -86,19 +86,15 @@ class CircuitGraph:
         most = f"; largest {head_name(top[0].head)}, {number(top[0].share, 2)} of the gap" if top else ""
         return f"Circuit of {one.task}: {len(one.nodes)} heads, {len(one.edges)} edges{most}"
 
-    def legend(self) -> str:
-        """What colours, dashes and widths mean, with how many heads are of each kind."""
+    def legend(self, key: str = 'class="key"') -> str:
+        """What colours, dashes and widths mean, with how many heads are of each kind. key: attributes of an entry."""
         counts = Counter(n.kind for n in self.graph.nodes)
         looks = self.graph.node_looks
-        heads = "".join(
-            f'<span class="key">{_swatch(looks[k])}{esc(k)} ({counts[k]})</span>' for k in looks if counts[k]
-        )
+        heads = "".join(f"<span {key}>{_swatch(looks[k])}{esc(k)} ({counts[k]})</span>" for k in looks if counts[k])
         drawn = {x.kind for x in self.graph.lines}
         styles = {k: look for k, look in self.graph.line_looks.items() if k in drawn}
-        lines = "".join(f'<span class="key">{_stroke(look)}edge {esc(k)}</span>' for k, look in styles.items())
-        top = (
-            f'<span class="key">thickest edge: {number(Drawing(self.graph).top, 2)} of the gap</span>' if drawn else ""
-        )
+        lines = "".join(f"<span {key}>{_stroke(look)}edge {esc(k)}</span>" for k, look in styles.items())
+        top = f"<span {key}>thickest edge: {number(Drawing(self.graph).top, 2)} of the gap</span>" if drawn else ""
         return f'<div class="legend">{heads}{lines}{top}</div>'
 
     def _repr_html_(self) -> str:

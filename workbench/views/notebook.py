@@ -22,6 +22,7 @@ from workbench.views.text import NOT_SCORED, esc, interval, number, script_json
 if TYPE_CHECKING:
     from workbench.views.circuit_graph import CircuitGraph
 
+_ENTRY = 'style="display:inline-block;margin-right:14px"'
 TITLED = 256
 """Up to this many heads each cell is drawn; above, the map is one bitmap."""
 _INK = "<style>text{font:11px system-ui,sans-serif;fill:#808080}image{image-rendering:pixelated}</style>"
@@ -92,7 +93,7 @@ def graph_html(graph: CircuitGraph) -> str:
     return (
         f'<div style="font:13px system-ui,sans-serif"><p style="font-weight:600">{esc(graph.title)}</p>'
         f'<div style="overflow-x:auto">{_picture(drawing.svg(graph.sentence()), graph.sentence(), drawing.size[0])}</div>'
-        f"{graph.legend()}<small>{esc(note)}</small></div>"
+        f"{graph.legend(_ENTRY)}<small>{esc(note)}</small></div>"
     )
 
 

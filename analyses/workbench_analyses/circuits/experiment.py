@@ -40,6 +40,9 @@ from workbench_analyses.trace_circuit import TraceCircuit
 if TYPE_CHECKING:
     from workbench.patching.replacements import How
 
+MEASURED = 50
+"""Prompts on which the quality is measured, at most: hundreds of head sets run on each."""
+
 
 @dataclass
 class Work:
@@ -125,10 +128,11 @@ def _traced(work: Work, found: Behaviour, identity: ModelIdentity, shown: Stages
 
 def _asked(work: Work) -> Asked:
     config, how = work.config, cast("How", work.config.ablation)
-    free = None if work.free is None else work.free.prompts
+    pairs = work.prompts.prompts[:MEASURED]
+    free = None if work.free is None else work.free.prompts[:MEASURED]
+    reference = _reference(work, pairs if free is None else free) if how == "mean" else None
     return Asked(
-        work.model, work.prompts.prompts, free, how, config.seed, config.batch, config.memory, work.remember,
-        _reference(work, work.prompts.prompts if free is None else free) if how == "mean" else None,
+        work.model, pairs, free, how, config.seed, config.batch, config.memory, work.remember, reference
     )  # fmt: skip
 
 
