@@ -6,28 +6,21 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from workbench import atomic
+from workbench.circuit_parts import Edge, Place
 from workbench.errors import BadInput
 from workbench.heads import ModelIdentity
 from workbench.jsonable import dumps
 
-Place = tuple[int, int]
+__all__ = ["Circuit", "CircuitEdge", "CircuitHead", "Edge", "Place", "Stage", "read_circuit"]
+
 FORMAT = "workbench-circuit-1"
 NO_ROLE = "effect without role"
-
-
-class Edge(NamedTuple):
-    """What a sender tells a receiver, and at which label. receiver None and channel "resid": the logits."""
-
-    sender: Place
-    receiver: Place | None
-    channel: str
-    label: str
 
 
 @dataclass(frozen=True)

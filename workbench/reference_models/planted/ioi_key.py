@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.circuits import Edge, Place
+from workbench.circuit_parts import Edge, Place
 from workbench.reference_models.planted import Roles
 
 TASK_ROLES = {
