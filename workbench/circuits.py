@@ -79,7 +79,7 @@ class Circuit:
     """The circuit of one task in one model.
 
     clean, corrupted: mean logit differences; the gap is corrupted − clean. needed: heads whose output from other prompts
-    changes the difference (ablation column). ranking: every head, the largest first (see `rank`). settings: options that
+    changes the difference (ablation column). ranking: every head, the largest first. settings: options that
     found it.
     """
 

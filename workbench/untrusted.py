@@ -10,6 +10,8 @@ from workbench.errors import BadInput
 
 LARGEST = 256 * 2**20
 """Bytes that a score file may have: the published ones have up to 4 MB."""
+DIGITS = 40
+"""Digits of a whole number; more would not fit a float."""
 LARGEST_CONFIG = 16 * 2**20
 """Bytes that a pattern or a config may have."""
 
@@ -37,11 +39,18 @@ def read_text(path: Path, what: str, most: int = LARGEST_CONFIG) -> str:
 def read_json(path: Path, what: str = "a JSON file", most: int = LARGEST_CONFIG) -> Any:
     """A JSON value: no NaN, no key twice. Raises BadInput in one line."""
     try:
-        return json.loads(read_text(path, what, most), parse_constant=_refuse, object_pairs_hook=_once)
+        text = read_text(path, what, most)
+        return json.loads(text, parse_constant=_refuse, parse_int=_whole, object_pairs_hook=_once)
     except BadInput:
         raise
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is not {what}: {' '.join(str(error).split())}") from None
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > DIGITS:
+        raise ValueError(f"{digits[:DIGITS]}… has {len(digits)} digits, which no number here has")
+    return int(digits)
 
 
 def _refuse(word: str) -> None:

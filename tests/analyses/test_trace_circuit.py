@@ -258,3 +258,17 @@ def test_the_options_that_can_change_a_number_are_the_question():
         question
     )
     assert json.dumps(question)
+
+
+@pytest.mark.parametrize("given", [{"task": "induction"}, {"task": "induction", "corruption": "resample"}])
+def test_induction_is_traced_in_the_trained_model(given):
+    found = trace("gpt2", **given, **SMALL)
+    assert found.behaviour.accuracy > 0.9 and {h[0] for h in found.circuit.carrying} & {3}
+
+
+def test_another_batch_resumes_to_the_same_numbers(model, tmp_path):
+    options = {"task": "ioi", "out": str(tmp_path), **SMALL}
+    first = trace(model, batch=8, **options)
+    again = trace(model, batch=24, **options)
+    assert again.circuit.needed == first.circuit.needed and len(list(tmp_path.iterdir())) == 1
+    np.testing.assert_allclose(again.ablation.effects, first.ablation.effects, atol=1e-3)

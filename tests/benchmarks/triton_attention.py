@@ -7,7 +7,7 @@ first machine with one, in this order:
    look at its spills with python -m workbench_kernels.triton_compile)
 3. python tests/benchmarks/triton_attention.py     (writes results/triton_attention.json)
 Every comparison first asserts that `triton` and `chunked` agree (up to CHECKED tokens), then times peer and ours in turn.
-A ratio is peer / ours: the goals of issue 5 are ≥ 0.5 for statistics against SDPA (2×), ≥ 0.77 for edits of all heads,
+A ratio is peer / ours: the goals are ≥ 0.5 for statistics against SDPA (2×), ≥ 0.77 for edits of all heads,
 ≥ 0.91 for a tenth of them (1.10×), ≥ 0.87 for a decode step (1.15×).
 """
 
@@ -144,7 +144,7 @@ def against(what: str, peer: str, theirs: Callable[[], Any], mine: Callable[[], 
 
 
 def prefill() -> Iterator[dict[str, Any]]:
-    """The first GPU row of issue 5."""
+    """The first row of the GPU table in docs/attention.md."""
     for n in LENGTHS:
         qkv = inputs(1, n, n)
         peer = partial(sdpa, *qkv)

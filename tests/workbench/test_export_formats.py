@@ -48,7 +48,8 @@ def test_a_cut_comes_back_with_its_model(name, seed, tmp_path):
     said = json.loads((tmp_path / PROVENANCE).read_text())
     assert said["format"] == name and set(said["files"]) == {f.name for f in files} - {PROVENANCE}
     assert said["shape"] == {"layers": LAYERS, "kv_heads": KV, "query_heads": HEADS}
-    assert said["validation"] == "not validated" and said["cut"]["rule"] == "score >= 0.8"
+    assert said["validation"] == "not validated" and said["cut"]["rule"].startswith("score >= 0.8")
+    assert said["cut"]["full"] == full.sum() and ("whole layers" in said["cut"]["rule"]) == (name in PER_LAYER)
     assert said["kv_reduction"] == ("max over 3 query heads" if level == "kv" else "none needed")
     if name != "lu-kv":  # and the next generation is the same file
         aside = {"threshold": 0.5, "query_heads": HEADS, **NEEDS.get(name, {})} if name != "qrhead" else {}

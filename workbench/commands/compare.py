@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from workbench.heads import HeadScores
 
 OF_SCORES = ("k", "threshold", "sparsity", "kv_heads")
-OF_RUNS = ("transfer", "samples", "controls", "seed", "device", "out")
+OF_RUNS = (
+    "transfer", "samples", "controls", "ablation", "draws", "resamples", "halvings", "seed", "device", "memory", "out",
+)  # fmt: skip
 
 
 @chz.chz
@@ -33,8 +35,13 @@ class Compare:
     transfer: bool = chz.field(default=True, doc="circuits: run each on the other's prompts; loads the models")
     samples: int = chz.field(default=50, doc="circuits: prompts of each task for that")
     controls: int = chz.field(default=99, doc="circuits: random ones with as many heads in each layer")
+    ablation: str = chz.field(default="resample", doc="circuits: what heads outside one give: resample, mean or zero")
+    draws: int = chz.field(default=10_000, doc="circuits: shuffles within layers, for ranks and edges")
+    resamples: int = chz.field(default=1000, doc="circuits: bootstrap samples of the prompts")
+    halvings: int = chz.field(default=100, doc="circuits: random halvings of the prompts, for the ceiling")
     seed: int = chz.field(default=0, doc="circuits: draws shuffles, resamples, prompts and random circuits")
     device: str | None = chz.field(default=None, doc="circuits: cpu, cuda, …; default: cuda where there is one")
+    memory: str = chz.field(default="500MB", doc="circuits: bytes that head sets at work may take")
     out: str | None = chz.field(default=None, doc="circuits: folder for report.html and reuse.json")
 
 

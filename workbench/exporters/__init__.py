@@ -28,10 +28,14 @@ BESIDE = ("validation", "model", "told", "tiebreak", "samples", "seed")
 
 @dataclass(frozen=True)
 class Written:
-    """The files of a format, by name, and what the reader of the list should be told."""
+    """The files of a format, by name, and what the reader of the list should be told.
+
+    about: the provenance, where the format holds another cut than the one that it was given.
+    """
 
     files: Mapping[str, bytes]
     notes: tuple[str, ...] = ()
+    about: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def _cut_files(
     told = aside.get("told") or _needles(how, aside)
     parts = split(scores, exporter.level or "kv", how, told, aside.get("validation"))
     made = exporter.write(parts, **own)
-    about = parts.about()
+    about = parts.about() if made.about is None else made.about
     sparsity = about["cut"].get("sparsity")
     use = exporter.use.format(sparsity="S" if sparsity is None else f"{sparsity:.17g}", **about["window"])
     about = {"format": exporter.name, **about, "notes": list(made.notes), "use": use}

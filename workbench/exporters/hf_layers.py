@@ -29,10 +29,10 @@ def write(split: Split, *, share: float = 0.0, force: bool = False, config: str 
     made = {
         "layer_types": [TYPES[int(full)] for full in layers.full],
         "sliding_window": split.how.window,
-        "layer_types_provenance": split.about(),
+        "layer_types_provenance": (about := layers.written(split).about()),
     }
     notes = (layers.note(split.full.size), f"sliding layers keep the last {split.how.window} tokens and no sink tokens")
-    return Written({FILE if config is None else "config.json": config_file(merged(config, made, split))}, notes)
+    return Written({FILE if config is None else "config.json": config_file(merged(config, made, split))}, notes, about)
 
 
 def read(path: Path, shape: Shape) -> HeadScores:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool
 
 from workbench.errors import BadInput
+from workbench.exporters.cut import kv_share
 from workbench.exporters.split import Split
 from workbench.head_sets import Head, HeadSet
 
@@ -19,6 +20,16 @@ class Layers:
     full: Bool[np.ndarray, " layers"]
     lost: HeadSet
     over: int
+
+    def written(self, split: Split) -> Split:
+        """The same cut with whole layers, as the server will hold it: its share of the cache and its losses are these."""
+        assert split.cut is not None
+        full = np.repeat(self.full[:, None], split.full.shape[1], 1)
+        facts = dict(split.cut.facts)
+        if split.how.context is not None:
+            facts["kv_share"] = kv_share(full, split.how)
+        cut = replace(split.cut, full=full, rule=f"{split.cut.rule}, then whole layers", per_rank=(), facts=facts)
+        return replace(split, cut=cut)
 
     def note(self, heads: int) -> str:
         """In words."""

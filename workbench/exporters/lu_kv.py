@@ -6,6 +6,7 @@ A float array [99, layers, kv heads]; entry r - 1 holds the share that each head
 from __future__ import annotations
 
 import io
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def read_curves(path: Path) -> Float[np.ndarray, "99 layers kv"]:
         if not whole or np.prod(shape) * dtype.itemsize != len(data) - stream.tell():
             raise ValueError(f"it holds {dtype} of shape {shape}")
         found = np.load(io.BytesIO(data), allow_pickle=False).astype(float)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, SyntaxError, tokenize.TokenError) as error:
         raise BadInput(f"{path} is no array of curves [99, layers, kv heads]: {' '.join(str(error).split())}") from None
     if not (np.isfinite(found).all() and found.min() >= 0 and found.max() <= 1):
         raise BadInput(f"{path} holds prune shares outside 0…1")

@@ -7,6 +7,7 @@ Older ports call the file win.pt and the second key copying_matching. A list is 
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 import zipfile
 from pathlib import Path
@@ -52,7 +53,10 @@ def plain(path: Path) -> dict[Any, Any]:
 
     data = read_bytes(path)
     if zipfile.is_zipfile(io.BytesIO(data)):
-        whole = sum(part.file_size for part in zipfile.ZipFile(io.BytesIO(data)).infolist())
+        try:
+            whole = sum(part.file_size for part in zipfile.ZipFile(io.BytesIO(data)).infolist())
+        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, struct.error):
+            raise BadInput(f"{path} is a damaged archive: it is not loaded") from None
         if whole > LARGEST_CONFIG:
             raise BadInput(f"{path} unpacks to {whole >> 20} MiB, which no list of heads has: it is not read")
     try:

@@ -114,5 +114,8 @@ EXPORTER = Exporter(
     read=read,
     level="query",
     claims=_claims,
-    use=f'in Python: MInference("minference", MODEL, config_path="FOLDER/{FILE}")',
+    use=(
+        f'in Python: MInference("minference", MODEL, config_path="FOLDER/{FILE}"); '
+        f"vLLM: extra=vllm:true writes FOLDER/{VLLM_FILE}"
+    ),
 )

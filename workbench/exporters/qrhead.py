@@ -43,7 +43,7 @@ def read(path: Path, shape: Shape) -> HeadScores:
 
     try:
         held = yaml.safe_load(read_text(path, "a QRHead config", 1 << 20))
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise BadInput(f"{path} is no YAML ({' '.join(str(error).split())[:200]})") from None
     listed = held.get("attn_head_set") if isinstance(held, dict) else None
     if not isinstance(listed, str):

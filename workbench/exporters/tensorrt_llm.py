@@ -30,9 +30,10 @@ def write(split: Split, *, share: float = 0.0, force: bool = False) -> Written:
         raise BadInput(f"format=tensorrt-llm writes windows of full layers: give context= above {how.window} tokens")
     layers = whole_layers(split, share, force)
     windows = [how.context if full else how.window for full in layers.full]
-    lines = [f"# {line}" for line in dumps(split.about(), indent=1).splitlines()]
+    about = layers.written(split).about()
+    lines = [f"# {line}" for line in dumps(about, indent=1).splitlines()]
     lines += ["kv_cache_config:", f"  max_attention_window: {windows}", f"  sink_token_length: {how.sink_size}"]
-    return Written({FILE: ("\n".join(lines) + "\n").encode()}, (layers.note(split.full.size),))
+    return Written({FILE: ("\n".join(lines) + "\n").encode()}, (layers.note(split.full.size),), about)
 
 
 def read(path: Path, shape: Shape) -> HeadScores:
@@ -43,10 +44,12 @@ def read(path: Path, shape: Shape) -> HeadScores:
         held = yaml.safe_load(read_text(path, "a config of TensorRT-LLM", 1 << 20))
         config = held["kv_cache_config"]
         windows, sink = config["max_attention_window"], config.get("sink_token_length") or 0
-    except (yaml.YAMLError, RecursionError, KeyError, TypeError, AttributeError):
+    except (yaml.YAMLError, RecursionError, KeyError, TypeError, AttributeError, ValueError):
         raise BadInput(f"{path} is no YAML with kv_cache_config and max_attention_window in it") from None
     if not isinstance(windows, list) or not windows or not all(type(w) is int and w > 0 for w in windows):
         raise BadInput(f"{path}: max_attention_window is no list of windows")
+    if type(sink) is not int:
+        raise BadInput(f"{path}: sink_token_length {str(sink)[:40]!r} is no number of tokens")
     layers, heads = shape.grid(path, "kv")
     if len(windows) > layers:
         raise BadInput(f"{path} has windows for {len(windows)} layers, the model has {layers}")

@@ -24,13 +24,15 @@ def induction_prompts(
     corruption: str = "other-place",
     length: int = LENGTH,
     again: int = AGAIN,
+    misfits: str = "replace",
     bos: bool | None = None,
 ) -> CircuitPrompts:
     """n prompts. Answers: what followed the stretch, and what followed the stretch of `other-place`.
 
     Labels: match and match+1, the last token of the stretch and its successor at their first place; wrong and wrong+1,
     those of the foil; again, the stretch's second place; END. Tokens are words of the vocabulary, each with equal
-    chance. Raises BadInput where it holds too few, or the length has no room for two stretches.
+    chance, so that none is a misfit and `misfits` changes nothing. Raises BadInput where it holds too few, or the length
+    has no room for two stretches.
     """
     checked_corruption(corruption, CORRUPTIONS)
     if again < 1 or length < 2 * (again + 1):

@@ -99,6 +99,7 @@ def _made(
 
 def _check_ends(ablated: Ablated, f: Float[np.ndarray, "*draws sizes"]) -> None:
     """No head does nothing, all heads do what the model without hooks does; both were measured apart from the curve."""
-    near = max(1e-4, 16 * torch.finfo(ablated.model.dtype).eps)
+    eps = torch.finfo(ablated.model.dtype).eps
+    near = max(1e-4, 64 * eps * (1 + float(np.abs(ablated.whole).max()) / abs(ablated.gap)))
     assert np.abs(f[..., 0]).max() <= near, f"f(0) = {f[..., 0]}"
     assert np.abs(f[..., -1] - 1).max() <= near, f"f(1) = {f[..., -1]}"

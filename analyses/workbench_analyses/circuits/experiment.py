@@ -35,13 +35,13 @@ from workbench_analyses.circuits.result import Ablation, Trace
 from workbench_analyses.circuits.roles import heads_of
 from workbench_analyses.circuits.sweeps import Sweeper
 from workbench_analyses.circuits.tracing import ranking, trace_edges, trace_stages
-from workbench_analyses.trace_circuit import TraceCircuit
+from workbench_analyses.trace_circuit import LEAST, TraceCircuit
 
 if TYPE_CHECKING:
     from workbench.patching.replacements import How
 
 MEASURED = 50
-"""Prompts on which the quality is measured, at most: hundreds of head sets run on each."""
+"""Prompts on which the quality is measured: hundreds of head sets run on each. None of them found the circuit."""
 
 
 @dataclass
@@ -79,7 +79,8 @@ def run_trace(config: TraceCircuit, model: Model | None = None) -> Trace:
     found = behaviour(model, work.prompts.prompts, config.batch)
     check_behaviour(found, model.name, config.task, config.force)
     identity = ModelIdentity(model.name, *model.identity())
-    asked = hashlib.sha256(json.dumps([(p.clean, p.corrupted) for p in work.prompts.prompts]).encode()).hexdigest()[:16]
+    every = (*work.prompts.prompts, *(work.free.prompts if work.free else ()))
+    asked = hashlib.sha256(json.dumps([(p.clean, p.corrupted, p.answers) for p in every]).encode()).hexdigest()[:16]
     question = {**config.question(), "identity": [identity.config_hash, identity.weights], "asked": asked}
     opened = Run.open(config.out, "trace-circuit", model.name, question, model.label) if config.out else nullcontext()
     with opened as run, progress() as shown:
@@ -127,23 +128,29 @@ def _traced(work: Work, found: Behaviour, identity: ModelIdentity, shown: Stages
 
 
 def _asked(work: Work) -> Asked:
+    """What the quality is measured on: methods rank heads by prompts of the trace, circuits are run on others."""
     config, how = work.config, cast("How", work.config.ablation)
-    pairs = work.prompts.prompts[:MEASURED]
-    free = None if work.free is None else work.free.prompts[:MEASURED]
-    reference = _reference(work, pairs if free is None else free) if how == "mean" else None
+    corruption = work.task.foil_free[0] if work.task.foil_free else work.corruption
+    judged = _apart(work, corruption, MEASURED, 1)
     return Asked(
-        work.model, pairs, free, how, config.seed, config.batch, config.memory, work.remember, reference
+        work.model, work.prompts.prompts[:MEASURED], None if work.free is None else work.free.prompts[:MEASURED], judged,
+        how, config.seed, config.batch, config.memory, work.remember,
+        _reference(work, corruption, judged) if how == "mean" else None,
     )  # fmt: skip
 
 
-def _reference(work: Work, pairs: Sequence[CircuitPrompt]) -> tuple[CircuitPrompt, ...]:
+def _apart(work: Work, corruption: str, n: int, step: int) -> tuple[CircuitPrompt, ...]:
+    """Prompts of another seed than the trace's."""
+    config = chz.replace(work.config, samples=max(n, LEAST), seed=work.config.seed + step)
+    return _prompts(config, work.model, corruption).prompts[:n]
+
+
+def _reference(work: Work, corruption: str, judged: Sequence[CircuitPrompt]) -> tuple[CircuitPrompt, ...]:
     """Prompts drawn apart from these, enough of every template of theirs for a mean."""
-    templates = {p.template for p in pairs}
-    corruption = work.task.foil_free[0] if work.task.foil_free else work.corruption
+    templates = {p.template for p in judged}
     many = REFERENCE * len(templates)
     while True:
-        apart = chz.replace(work.config, samples=many, seed=work.config.seed + 1)
-        made = _prompts(apart, work.model, corruption).prompts
+        made = _apart(work, corruption, many, 2)
         counts = Counter(p.template for p in made)
         if min(counts[t] for t in templates) >= REFERENCE:
             return made
@@ -166,7 +173,13 @@ def _ablated(work: Work, report: Report) -> Ablation | None:
             )  # fmt: skip
             return out.double().cpu().numpy()
 
-        parts.append(np.asarray(work.remember(f"ablation-{i}", lambda e=effects: ({"effects": e()}, {}))[0]["effects"]))
+        parts.append(
+            np.asarray(
+                work.remember(f"ablation-{which.start}-{which.stop}", lambda e=effects: ({"effects": e()}, {}))[0][
+                    "effects"
+                ]
+            )
+        )
         report(i + 1, len(chunks))
     clean = behaviour(model, work.free.prompts, config.batch).clean
     found = np.concatenate(parts)

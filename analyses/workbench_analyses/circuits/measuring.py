@@ -23,13 +23,14 @@ STEPS = 4
 
 @dataclass(frozen=True)
 class Asked:
-    """prompts: the pairs that were traced. free: pairs whose corrupted side asks for neither answer, if there are any.
-    reference: prompts that how="mean" averages over.
+    """prompts, free: pairs of the trace, by which methods rank heads; free as in the ablation column. judged: pairs on
+    which circuits are run, none of the trace's. reference: prompts that how="mean" averages over.
     """
 
     model: Model
     prompts: Sequence[CircuitPrompt]
     free: Sequence[CircuitPrompt] | None
+    judged: Sequence[CircuitPrompt]
     how: How
     seed: int
     batch: int
@@ -42,8 +43,7 @@ def measured(asked: Asked, circuit: Circuit, report: Report) -> Quality:
     """Heads outside a set come from prompts that ask for neither answer, where the task has such: so those count too
     that do the same in both sides of a minimal pair."""
     memory = bytes_of(asked.memory)
-    pairs = asked.prompts if asked.free is None else asked.free
-    ablated = Ablated.of(asked.model, pairs, asked.how, asked.reference, memory, asked.remember)
+    ablated = Ablated.of(asked.model, asked.judged, asked.how, asked.reference, memory, asked.remember)
     report(1, STEPS)
     quality = circuit_quality(ablated, circuit.nodes, groups_of(circuit), seed=asked.seed)
     report(2, STEPS)

@@ -38,9 +38,9 @@ def _faithfulness(quality: Quality) -> Table:
         spread = (float(shares.mean()), float(shares.min()), float(shares.max()))
         rows.append([f"{len(shares)} random circuits", len(f.heads), spread, "", float("nan")])
     caption = (
-        f"(m(C) − m(none)) / (m(all) − m(none)), m the mean logit difference of n = {f.n} prompts: {f.whole:.2f} with all "
-        f"heads, {f.nothing:.2f} with none; {f.how} ablation, all positions, MLPs live. Random circuits have as many heads "
-        f"in each layer and none of the circuit's: mean, least and largest"
+        f"(m(C) − m(none)) / (m(all) − m(none)), m the mean logit difference of n = {f.n} prompts that the trace "
+        f"did not see: {f.whole:.2f} with all heads, {f.nothing:.2f} with none; {f.how} ablation, all positions, MLPs "
+        f"live. Random circuits have as many heads in each layer and none of the circuit's: mean, least and largest"
         + (f"; p = {r.p:.3g}." if r.p is not None else "; none exists here.")
     )
     columns = ("heads kept", "how many", "faithfulness", "quartiles over prompts", "logit difference")

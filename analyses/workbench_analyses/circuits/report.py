@@ -36,11 +36,13 @@ METHOD = (
     "and exact for all heads at once. Its share is the mean effect over the mean gap between corrupted and clean prompts; "
     "negative shares work against the change. A head enters a stage if the end of its 95 % bootstrap interval (over "
     "prompts) that is nearer to zero exceeds the threshold and its sign is the same in two disjoint halves. The interval "
-    "is not corrected over heads: of heads whose noise is as large as the threshold about 2 in 100 would enter by chance, "
-    "of quieter ones none.",
+    "is not corrected over heads: of heads without any effect about .4 in 100 would enter where the standard error is as "
+    "large as the threshold, 2 where it is twice as large, up to 6 where it is far larger.",
     "The first stage reaches the logits. From the heads of a stage that act at one label, q, k and v at all labels are "
-    "swept; followed is the channel and label with the largest summed |effect| and any with at least half of it. The rule "
-    "knows no task. An edge is the same with one receiver by itself.",
+    "swept (labels that at least half of the prompts have); followed is the channel and label with the largest summed "
+    "|effect| and any with the share of it that `follow` says, if above the threshold. The rule knows no task. An edge is "
+    "the same with one receiver by itself; keys and values belong to all query heads of a key-value head, so these answer "
+    "together.",
     f"A role needs evidence: attention of at least {ATTENDED} from the stage's label to a label, and for movers that the "
     f"head raises (lowers, answers) in at least {SCORE:.0%} of prompts, top 5; for finders that the attended label "
     f"holds the same word, what followed it, or the token before, in most prompts, or a score of at least {SCORE} on the "

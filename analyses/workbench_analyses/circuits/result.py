@@ -102,7 +102,7 @@ class Trace:
         """The command line that gives the same numbers."""
         from workbench.options import command_line
 
-        return command_line(COMMAND, self.config, always=("model", "task"), never=ASIDE)
+        return command_line(COMMAND, self.config, always=("model", "task"), never=[x for x in ASIDE if x != "key"])
 
     def effects(self) -> dict[str, Float[np.ndarray, "n *heads"]]:
         """Per prompt, in logits: `effect/STAGE`, `difference/clean`, `difference/corrupted`; `ablation` and

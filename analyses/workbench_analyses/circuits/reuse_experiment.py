@@ -78,10 +78,10 @@ def _transfers(
 ) -> tuple[Transfer, ...]:
     """Each side's circuit and the other's, on the side's prompts and in its model."""
     loaded = models if isinstance(models, tuple) else _loaded(config, sides) if models is None else (models, models)
-    out = []
+    out, seed = [], 1 + config.seed + max(int(side.asked.get("seed", 0)) for side in sides)
     for model, side, other in zip(loaded, sides, sides[::-1], strict=True):
         _check_identity(model, side)
-        prompts = _prompts(side, model.tokenizer, config.samples, config.seed)
+        prompts = _prompts(side, model.tokenizer, config.samples, seed)
         ablated = Ablated.of(model, prompts, cast(How, config.ablation), memory=bytes_of(config.memory))
         out.append(transfer(ablated, side.circuit.task, side, other, config.controls, config.seed))
     return tuple(out)
@@ -114,9 +114,8 @@ def _check_identity(model: Model, side: Side) -> None:
 
 
 def _prompts(side: Side, tokenizer: Any, n: int, seed: int) -> Sequence[CircuitPrompt]:
-    """Prompts like those of the trace, made with a seed that it did not use."""
+    """Prompts like those of the trace. seed: one that neither trace used."""
     task, asked = side.circuit.task, side.asked
     known = inspect.signature(circuit_task(task).make).parameters
     held = {k: asked[k] for k in OF_PROMPTS if k in known and asked.get(k) is not None}
-    fresh = 1 + seed + int(asked.get("seed", 0))
-    return make_prompts(task, tokenizer, n, fresh, corruption=side.circuit.corruption, **held).prompts
+    return make_prompts(task, tokenizer, n, seed, corruption=side.circuit.corruption, **held).prompts

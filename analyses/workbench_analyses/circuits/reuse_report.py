@@ -189,6 +189,6 @@ def _reproduction(result: Reuse) -> list[Block]:
         return [Prose(facts=facts), files]
     from workbench.commands.compare import COMMAND, OF_RUNS, Compare
 
-    held = {name: getattr(result.config, name) for name in OF_RUNS if name not in ("device", "out")}
+    held = {name: getattr(result.config, name) for name in OF_RUNS if name not in ("device", "memory", "out")}
     config = Compare(a=result.a.where, b=result.b.where, **held)
     return [Prose(facts=facts), Command(command_line(COMMAND, config, always=("a", "b"))), files]

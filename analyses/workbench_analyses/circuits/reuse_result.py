@@ -119,6 +119,9 @@ class Reuse:
         lacking = [n for n, side in zip(self.names, (self.a, self.b), strict=True) if side.effects is None]
         if lacking:
             out.append(f"no effects prompt by prompt of {' and '.join(lacking)}: no intervals, no ceiling")
+        bare = [n for n, side in zip(self.names, (self.a, self.b), strict=True) if "model" not in side.asked]
+        if bare and self.transfers:
+            out.append(f"{' and '.join(bare)} came without a run: run on prompts made with default options, in float32")
         if one.task == other.task and one.model == other.model:
             out.append("both circuits are of one task and one model: this is agreement of traces, not reuse")
         return tuple(out)

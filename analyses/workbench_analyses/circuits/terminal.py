@@ -32,6 +32,8 @@ def terminal(result: Trace) -> Any:
     lines: list[Any] = [
         Text(result.model_label, style="bold"), Text(result.verdict), Text(result.behaviour.words()), "", table,
     ]  # fmt: skip
+    for one in (x for x in result.choices if x.followed):
+        lines.append(Text(f"followed from depth {one.depth - 1}: {one.channel}@{one.label}, {one.size:.2f} of the gap"))
     only = [h for h in c.needed if h not in c.carrying]
     if only:
         names = ", ".join(f"L{layer}H{head}" for layer, head in only)
