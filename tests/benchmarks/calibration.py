@@ -21,7 +21,7 @@ from workbench.sinks import prompt_sinks
 from workbench.tasks.assembling import Assembler
 from workbench.tasks.choices import ChoiceSample, choice_samples
 
-CASES = (("planted-calibrate", 32), ("llama", 16))
+CASES = (("planted-calibrate", 32), ("llama", 8))
 TARGETS = {"batched": 1.4, "one by one, eager": 5.0}
 CLOSE = 1e-3
 """Nats by which margins of the ways may differ: their batches round differently."""
@@ -94,7 +94,7 @@ def _rewrite(head: int, flags: torch.Tensor, config: CalibrateHeads) -> Callable
 
 def main() -> None:
     """Equal changes first, then the times; prints a line each and keeps them."""
-    before, figures = measure.load(), []
+    before, figures, path = measure.load(), [], None
     for name, n in CASES:
         ours_model, peer_model = wb.load(name), wb.load(name)
         config = CalibrateHeads(model=name)
@@ -122,11 +122,14 @@ def main() -> None:
                 {"model": name, "peer": kind, "samples": n, "eligible": float(sinks.any(-1).float().mean()),
                  "largest_difference": difference, **figure, "target": TARGETS[kind], "met": met}
             )  # fmt: skip
+            path = measure.keep(
+                "calibration", figures, before
+            )  # as they come: a run that is stopped leaves those it had
             print(
                 f"{name:18} {kind:18} {figure['ratio']['median']:.2f}×, target {TARGETS[kind]}: {'met' if met else 'MISSED'}",
                 flush=True,
             )
-    print(measure.keep("calibration", figures, before))
+    print(path)
 
 
 if __name__ == "__main__":
