@@ -4,5 +4,7 @@ from __future__ import annotations
 
 import os
 
+from browser_pages import browser, show  # noqa: F401
+
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))

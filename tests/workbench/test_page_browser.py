@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 
 import numpy as np
 import pytest
+from browser_pages import OVERFLOW
 from sample_circuits import two_circuits
 from sample_pages import HOSTILE, full_page, head_map
 
@@ -16,57 +16,6 @@ from workbench.views.notebook import attention_circuitsvis, mini_html
 from workbench.views.text import visible
 
 pytestmark = pytest.mark.browser
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
-    "--disable-quic --no-first-run --force-color-profile=srgb"
-).split()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"no Chromium on the path (looked for {', '.join(BROWSERS)})")
-    with sync_api.sync_playwright() as driver:
-        held = driver.chromium.launch(executable_path=found, args=FLAGS)
-        yield held
-        held.close()
-
-
-@pytest.fixture
-def show(browser, tmp_path):
-    """Opens HTML from a file; collects every request, error, warning and dialog; closes all at the end."""
-    contexts = []
-
-    def open_page(html, width=1280, scheme="light", hash="", wait=True):
-        path = tmp_path / f"page{len(contexts)}.html"
-        path.write_text(html, encoding="utf-8")
-        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
-        page.requests, page.faults = [], []
-        page.on("request", lambda request: page.requests.append(request.url))
-        page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: page.faults.append(str(error)))
-        page.on("dialog", lambda dialog: (page.faults.append("dialog"), dialog.dismiss()))
-        page.goto(f"{path.as_uri()}{hash}")
-        if wait:
-            page.wait_for_selector("html[data-ready]", state="attached", timeout=30_000)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-
-
-OVERFLOW = """() => {
-  const width = document.documentElement.clientWidth, boxed = ".scroll, pre, .tokens, svg, .circuitsvis";
-  const outside = [...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > width + 1);
-  return [document.documentElement.scrollWidth - width, outside.filter((e) => !e.closest(boxed)).map((e) => e.outerHTML)];
-}"""
 
 
 @pytest.mark.parametrize("width", [1280, 900, 390])
@@ -163,7 +112,7 @@ def test_a_click_on_a_head_shows_its_samples_and_hover_its_interval(show):
         cell = page.locator(".cells rect").nth(layer * 16 + head)
         cell.click(force=True)
         assert page.get_attribute(".map", "data-chosen") == f"{layer}.{head}"
-        assert page.evaluate("location.hash") == f"#head={layer}.{head}"
+        assert page.evaluate("location.hash") == f"#L{layer}H{head}"
         listed = page.evaluate(
             "[...document.querySelectorAll('table.samples tr')].map((r) => [...r.cells].map((c) => c.textContent))"
         )
@@ -186,9 +135,9 @@ def test_head_links_select_everywhere_and_the_address_remembers(show):
     assert page.inner_text(".fig-headmap .readout").startswith(f"{name}:")
     assert page.evaluate("document.querySelector('select.head').selectedOptions[0].text") == name
     layer, head = name[1:].split("H")
-    assert page.evaluate("location.hash") == f"#head={layer}.{head}"
-    assert show(html, hash="#head=2.5").inner_text(".fig-headmap .readout").startswith("L2H5:")
-    assert show(html, hash="#head=99.5").get_attribute(".map", "data-chosen") != "99.5"
+    assert page.evaluate("location.hash") == f"#L{layer}H{head}"
+    assert show(html, hash="#L2H5").inner_text(".fig-headmap .readout").startswith("L2H5:")
+    assert show(html, hash="#L99H5").get_attribute(".map", "data-chosen") != "99.5"
 
 
 def test_tables_sort_and_unfold(show):
@@ -281,7 +230,7 @@ def test_a_click_on_a_head_of_a_circuit_lights_the_paths_through_it(show):
         as_heads = {tuple(None if x == "logits" else ends[int(x)] for x in e.split(">")) for e in lit}
         assert as_heads == edges and len(lit) < len(one.edges)
         assert page.inner_text(".readout").startswith(f"L{head[0]}H{head[1]} at ")
-    assert page.evaluate("location.hash") == "#head=10.7"
+    assert page.evaluate("location.hash") == "#L10H7"
     page.locator(".node[data-head='10.7']").click()
     assert not any(dim for _, dim, _ in page.evaluate(CLASSES, ".node"))
     page.locator(".node[data-head='7.3']").hover()

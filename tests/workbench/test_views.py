@@ -8,10 +8,12 @@ import hashlib
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sample_circuits import circuit_of
+from sample_pages import full_page
 
 from workbench.errors import BadInput, TooLarge
 from workbench.views import (
@@ -33,8 +35,10 @@ from workbench.views.attention_patterns import AttentionPatterns, props
 from workbench.views.colours import CIVIDIS, cividis, hexed
 from workbench.views.libraries import PLOTLY_SHA256, PLOTLY_VERSION, plotly_bytes
 from workbench.views.notebook import mini_html
-from workbench.views.page import POLICY, viewer_js
+from workbench.views.page import POLICY
+from workbench.views.viewer_source import MAX_BYTES, viewer_js
 
+ROOT = Path(__file__).parents[2]
 HOSTILE = (
     "</script><script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
@@ -128,7 +132,7 @@ def test_a_page_names_no_address_and_embeds_each_library_once():
     )
     assert [v for name, v in attributes if name == "id"] == ["one", "one-2"]
     assert f'content="{POLICY}"' in page and "eval" not in POLICY
-    assert "data-library" not in Page("t", "s", [Section("one", [Prose(("a",))])]).html().replace(viewer_js(), "")
+    assert "data-library" not in Page("t", "s", [Section("one", [Prose(("a",))])]).html().replace(viewer_js(()), "")
 
 
 def test_the_page_refuses_to_be_too_large_and_names_the_block():
@@ -156,9 +160,28 @@ def test_the_vendored_bundle_is_the_recorded_one_and_fits_the_python_package():
 
 def test_the_viewer_is_small_and_has_no_way_out():
     source = viewer_js()
-    assert len(source.encode()) <= 40_000
     for word in ("fetch(", "XMLHttpRequest", "import ", "import(", "innerHTML", "eval(", "WebSocket", "sendBeacon"):
         assert word not in source, word
+    assert len(viewer_js(()).encode()) <= 10_000, "what every page carries"
+
+
+def test_a_page_carries_the_views_that_stand_on_it_within_its_budget():
+    module = re.search(r'<script type="module">(.*?)</script>', full_page().html(), re.DOTALL)[1]
+    assert len(module.encode()) <= MAX_BYTES == 40_000
+    assert all(f"views.{kind} = " in module for kind in ("headmap", "table", "tokens", "circuit"))
+    small = Page("t", "s", [Section("one", [Command('data-block="headmap"')])]).html()
+    assert "views.command = " in small and "views.headmap = " not in small
+
+
+def test_joining_the_views_changes_comments_and_indentation_only():
+    for file in (ROOT / "workbench" / "views" / "viewer").glob("*.js"):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            assert line.count("`") % 2 == 0, (
+                f"{file.name}: a text over several lines would lose its indentation: {line}"
+            )
+    source = viewer_js()
+    assert "/**" not in source and "\n " not in source and "\n\n" not in source
+    assert source.rstrip().endswith("}") and source.index("const views") < source.index("views.table")
 
 
 @pytest.mark.parametrize("shape", [(4, 16), (32, 32), (33, 32)])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from workbench.views.text import esc, inline, packed_json
+from workbench.views.text import esc, inline, packed, packed_json
 
 
 @runtime_checkable
 class Block(Protocol):
     """Anything that can stand in a section of a page.
 
-    A block uses no ids (two of a kind may stand on one page): viewer.js finds it by `data-block`. A block that needs
+    A block uses no ids (two of a kind may stand on one page): the viewer finds it by `data-block`. A block that needs
     a library names it in `libraries` (see `workbench.views.libraries`); the page embeds each one once.
     """
 
@@ -35,6 +35,11 @@ def figure(kind: str, title: str, body: str, caption: str = "") -> str:
 def data(value: object) -> str:
     """A script element that never executes and carries `value` as packed JSON for the viewer."""
     return f'<script type="application/octet-stream" class="data">{packed_json(value)}</script>'
+
+
+def blob(name: str, content: bytes) -> str:
+    """A script element that never executes and carries packed bytes for the viewer (`bytesOf` reads them)."""
+    return f'<script type="application/octet-stream" class="bytes" data-name="{esc(name)}">{packed(content)}</script>'
 
 
 def disclosure(summary: str, body: str) -> str:

@@ -64,6 +64,6 @@ def library(name: str) -> Library:
 
 
 def embedded(name: str) -> str:
-    """The element that carries the library: of a type that never executes, until viewer.js unpacks it."""
+    """The element that carries the library: of a type that never executes, until the viewer unpacks it."""
     held = library(name)
     return f'<script type="application/octet-stream" data-library="{esc(name)}">{held.body}</script>'

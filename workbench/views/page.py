@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 
 from workbench.errors import TooLarge
 from workbench.views.block import Block
 from workbench.views.libraries import embedded, library
 from workbench.views.text import esc, inline, slug
+from workbench.views.viewer_source import kinds_in, viewer_css, viewer_js
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 """Nothing may be fetched, from anywhere. What is allowed, and why no more:
 
-script-src 'unsafe-inline': viewer.js, and the libraries it unpacks into inline scripts (no eval, no blob: scripts).
-style-src 'unsafe-inline': viewer.css, and the style attributes that Plotly and CircuitsVis write.
+script-src 'unsafe-inline': the viewer, and the libraries it unpacks into inline scripts (no eval, no blob: scripts).
+style-src 'unsafe-inline': its style sheet, and the style attributes that Plotly and CircuitsVis write.
 img-src data: blob:: pictures of head maps, CircuitsVis's attention images, Plotly's picture export.
 Files are handed out through Blob addresses, which the policy does not govern.
 """
@@ -59,7 +59,7 @@ class Page:
             f"{self._head()}<body><header><h1>{esc(self.title)}</h1><p>{inline(self.subtitle)}</p>"
             f'<nav aria-label="Sections"><ul>{links}</ul></nav></header><main>{body}</main>{self._footer(names)}'
             f"{''.join(embedded(name) for name in names)}"
-            f'<script type="module">{viewer_js()}\nmount(document);</script></body></html>\n'
+            f'<script type="module">{viewer_js(kinds_in(body))}mount(document);</script></body></html>\n'
         )
         self._check_size(text, parts)
         return text
@@ -70,7 +70,7 @@ class Page:
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
-            f"<title>{esc(self.title)}</title><style>{_resource('viewer.css')}</style></head>"
+            f"<title>{esc(self.title)}</title><style>{viewer_css()}</style></head>"
         )
 
     def _footer(self, names: Sequence[str]) -> str:
@@ -94,15 +94,6 @@ class Page:
             f"the page is {size / 1e6:.1f} MB, over its limit of {self.max_bytes / 1e6:.1f} MB; "
             f"largest: {title}, {largest / 1e6:.1f} MB: give it fewer samples, heads or tokens"
         )
-
-
-def viewer_js() -> str:
-    """The viewer's source; `mount(root)` brings every block under `root` to life."""
-    return _resource("viewer.js")
-
-
-def _resource(name: str) -> str:
-    return resources.files("workbench.views").joinpath(name).read_text(encoding="utf-8")
 
 
 def _lead(text: str) -> str:

@@ -87,7 +87,7 @@ def script_json(value: Any) -> str:
 
 
 def packed(data: bytes) -> str:
-    """gzip + base64, the form in which the page carries data and libraries (`unpack` in viewer.js reads it)."""
+    """gzip + base64, the form in which the page carries data and libraries (`unpack` in core.js reads it)."""
     return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode("ascii")
 
 

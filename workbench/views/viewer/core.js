@@ -1,0 +1,72 @@
+/* Brings the blocks of a page to life. No dependency, no network, no eval; text only ever enters as textContent.
+   What every view may use stands here; `viewer_source.py` says how the files are joined and how to add a view. */
+
+const NS = "http://www.w3.org/2000/svg";
+const CHOSEN = "workbench-head";
+/** data-block of an element -> what brings it to life; each file of this folder adds one. */
+const views = {};
+
+/** gzip + base64 -> a Response, by the browser's own decompressor. */
+function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text.trim()), (c) => c.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")));
+}
+const unpack = (text) => unpacked(text).text();
+
+const dataOf = async (block) => JSON.parse(await unpack(block.querySelector(":scope script.data").textContent));
+/** Bytes that the block carries under a name, or null. */
+const bytesOf = (block, name) => {
+  const held = block.querySelector(`:scope script.bytes[data-name="${name}"]`);
+  return held && unpacked(held.textContent).arrayBuffer();
+};
+
+const loaded = new Map();
+/** Runs an embedded library once; an inline script, so the page's policy needs neither eval nor blob: scripts. */
+function library(name) {
+  if (!loaded.has(name)) loaded.set(name, unpack(document.querySelector(`[data-library="${name}"]`).textContent).then((source) => {
+    const script = document.createElement("script");
+    script.textContent = source;
+    document.head.append(script);
+  }));
+  return loaded.get(name);
+}
+
+/** An element with attributes and children; strings become text. */
+function el(tag, attributes = {}, ...children) {
+  const node = tag.startsWith("svg:") ? document.createElementNS(NS, tag.slice(4)) : document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+
+const number = (value, digits = 3) =>
+  value === null || value === undefined ? "n/a" : value.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace(/^-/, "\u2212");
+const interval = (value, low, high) =>
+  value === null || low == null || high == null ? number(value) : `${number(value)} [${number(low)}, ${number(high)}]`;
+
+/** A custom property of the theme, as it stands at `block`. */
+const styled = (name, block = document.documentElement) => getComputedStyle(block).getPropertyValue(name).trim();
+/** Calls `draw` again when colours change: another scheme, or paper. */
+function onScheme(draw) {
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  addEventListener("beforeprint", draw);
+  addEventListener("afterprint", draw);
+}
+
+/* One head is chosen at a time for all figures of a page (or of a notebook output). */
+const home = (block) => block.closest("[data-workbench]") ?? document;
+const announce = (block, layer, head) => home(block).dispatchEvent(new CustomEvent(CHOSEN, { detail: { layer, head } }));
+const onHead = (block, follow) => home(block).addEventListener(CHOSEN, ({ detail }) => follow(detail.layer, detail.head));
+/** The head that the address names (#L12H7), or null. */
+function linked() {
+  const found = /^#L(\d+)H(\d+)$/.exec(location.hash);
+  return found && [Number(found[1]), Number(found[2])];
+}
+
+/** A table of keys that are read: [position, token, weight, part of the text] each. */
+function keyTable(keys) {
+  const cells = ([p, text, weight, part]) => [["num", p.toLocaleString("en")], ["word", text ?? ""], ["num", number(weight)], ["", part]];
+  const titles = ["position", "token", "weight", "part"].map((t, i) => el("th", { scope: "col", class: i % 2 ? "" : "num" }, t));
+  const rows = keys.map((key) => el("tr", {}, ...cells(key).map(([kind, text]) => el("td", { class: kind }, text))));
+  return el("table", {}, el("thead", {}, el("tr", {}, ...titles)), el("tbody", {}, ...rows));
+}
