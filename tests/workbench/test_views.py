@@ -264,6 +264,8 @@ def test_table_sorts_by_full_values_and_keeps_missing_apart():
     assert 'data-head="1.2"' in html and html.count("headlink") == 3
     tied = Table(("a",), (((0.5, 0.4, 0.6),), ((0.5, float("nan"), 0.6),))).html()
     assert "0.500 [0.400, 0.600]" in tied and ">0.500<" in tied
+    tiny = Table(("p",), ((4e-53,), (0.0,), (0.0004,), (0.0006,))).html()
+    assert [cell in tiny for cell in (">&lt;0.001<", ">0.000<", ">0.001<", 'data-key="4e-53"')] == [True] * 4
     assert Table(("a",), [(i,) for i in range(30)], limit=25).html().count("<tr hidden>") == 5
 
 

@@ -91,6 +91,7 @@ class Scatter:
         return {
             "type": "scatter", "mode": "markers+text" if written else "markers", "x": list(g.x), "y": list(g.y),
             "text": [plain(t) for t in g.labels], "textposition": "top center", "name": plain(g.name),
+            "cliponaxis": not written,  # names of points at the edge may leave the axes
             "marker": {"color": OKABE_ITO[place], "symbol": MARKERS[place], "size": 8, "opacity": 0.8},
             "hovertemplate": "%{text}: %{x:.3g}, %{y:.3g}<extra>%{fullData.name}</extra>",
         }  # fmt: skip

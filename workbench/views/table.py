@@ -77,8 +77,14 @@ class Table:
                 return f'<td data-key="{key}">{link}</td>'
             wraps = ' class="long"' if len(value) > LONG else ""
             return f'<td{wraps} data-key="{esc(value)}">{inline(value)}</td>'
-        shown = interval(*value, self.digits) if isinstance(value, tuple) else number(value, self.digits)
-        return f'<td{_NUM if numeric else ""} data-key="{_key(value)}">{shown}</td>'
+        return f'<td{_NUM if numeric else ""} data-key="{_key(value)}">{esc(self._shown(value))}</td>'
+
+    def _shown(self, value: int | float | tuple[float, float, float] | None) -> str:
+        """A p-value of 1e-9 is no zero."""
+        if isinstance(value, tuple):
+            return interval(*value, self.digits)
+        least = 10.0**-self.digits
+        return f"<{number(least, self.digits)}" if value and 0 < value < least / 2 else number(value, self.digits)
 
 
 _NUM = ' class="num"'

@@ -56,7 +56,11 @@ def _together(name: str, arms: Sequence[Arm], p: float | None) -> tuple[Any, ...
         np.array([getattr(a, field) for a in arms]) for field in ("accuracy", "mended", "spoiled", "difference")
     )
     spread = (float(accuracy.mean()), float(accuracy.min()), float(accuracy.max()))
-    return (name, spread, float(mended.mean()), float(spoiled.mean()), None, float(moved.mean()), p)
+    return (name, spread, _count(mended.mean()), _count(spoiled.mean()), None, float(moved.mean()), p)
+
+
+def _count(mean: float) -> int | float:
+    return int(mean) if mean == int(mean) else float(mean)
 
 
 def terminal(result: Repair) -> Any:
