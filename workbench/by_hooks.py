@@ -17,9 +17,11 @@ from workbench_kernels import HeadEdits, Reductions, Statistics
 from workbench import dense
 from workbench.dense_statistics import Whole
 from workbench.errors import Unsupported
+from workbench.hiding import hidden
 from workbench.looking import from_pattern
 from workbench.masks import CompactMask
 from workbench.plan import Plan
+from workbench.probes.probe import Hides
 
 
 @contextlib.contextmanager
@@ -91,11 +93,17 @@ class _Layer:
             plan.found.setdefault(layer, []).append(self._statistics(want, z))
         for observer in plan.observers:
             for request, probes in observer.requests(self.mask):
-                observer.read(layer, probes, self._statistics(request, z), self.mask)
+                observer.read(layer, probes, self._statistics(request, z, probes[0].hides), self.mask)
 
-    def _statistics(self, want: Reductions, z: Tensor) -> Statistics:
+    def _statistics(self, want: Reductions, z: Tensor, hides: Hides | None = None) -> Statistics:
         lse = dense.log_sum_exp(self.edited_scores.masked_fill(~self.seen, float("-inf")), self.spec)
-        found = Whole(self.pattern, lse, self.seen, self.spec).reduce(want)
+        pattern, gone = self.pattern, None
+        if hides is not None:
+            look = from_pattern(pattern, self.spec, lambda p, _: p)
+            gone = hidden(hides, self.mask, self.heads, look, self.edits)
+            pattern = pattern.masked_fill(gone[:, :, None], 0.0)
+        found = Whole(pattern, lse, self.seen, self.spec).reduce(want)
+        found.left_out = gone
         found.norms = z.double().norm(dim=-1) if want.norms else None
         for field in fields(found):
             x = getattr(found, field.name)

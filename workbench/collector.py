@@ -39,7 +39,10 @@ class Collector:
         self.found = {name: {} for name in self.probes}
 
     def requests(self, mask: CompactMask) -> list[tuple[Reductions, list[Probe]]]:
-        """Requests of one attention call, as few as can be: one for whole rows, one for each choice of rows."""
+        """Requests of one attention call, as few as can be: one for whole rows, one for each choice of rows.
+
+        The probes of one request hide the same keys.
+        """
         out: list[tuple[Reductions, list[Probe]]] = []
         for probe in self.probes.values():
             if probe.asks is None:
@@ -47,7 +50,7 @@ class Collector:
             asked = replace(probe.asks(mask), grad=self.grad)
             self._fits(probe, asked, mask)
             for i, (request, members) in enumerate(out):
-                joint = _joint(request, asked)
+                joint = _joint(request, asked) if members[0].hides is probe.hides else None
                 if joint is not None:
                     out[i] = (joint, [*members, probe])
                     break
@@ -121,6 +124,8 @@ def _joint(a: Reductions, b: Reductions) -> Reductions | None:
     if a.thumbnail and b.thumbnail and a.thumbnail != b.thumbnail:
         return None
     if a.offsets and b.offsets and a.offsets != b.offsets:
+        return None
+    if a.matches is not None and b.matches is not None and a.matches is not b.matches:
         return None
     return replace(one, **flags, spans=a.spans if a.spans is not None else b.spans)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from workbench_kernels import AttentionSpec, Reductions, Statistics
+from workbench_kernels import AttentionSpec, Matches, Reductions, Statistics
 
 Pattern = Float[Tensor, "b h q k"]
 
@@ -43,6 +43,12 @@ class Whole:
             out.sink_mass = (sinks[None, :, None] - self.lse).exp()
         if want.distance:
             out.distance = self._distance()
+        if want.profile:
+            out.profile = self._by_distance(self.p)
+        if want.moments:
+            out.moments = torch.stack([(self.p * self._far() ** e).sum(-1) for e in (1, 2)], -1)
+        if want.matches is not None:
+            out.matched = self._matched(want.matches)
         if want.thumbnail:
             out.thumbnail = self._thumbnail(want.thumbnail)
         rows = p if want.rows is None else self._rows(want.rows)
@@ -62,11 +68,22 @@ class Whole:
         return torch.stack(each)
 
     def _distance(self) -> Float[Tensor, "b h bins"]:
+        return self._by_distance(self.of_text).sum(2) / self.valid.sum(-1).clamp_min(1)[:, None, None]
+
+    def _by_distance(self, p: Pattern) -> Float[Tensor, "b h q bins"]:
         distance = self.query[:, None] - self.key
         longest = max(1, int(self.query[-1]) + 1 - self.spec.kv_offset) - 1
         bins = [distance == 0, *((distance >= 2**i) & (distance < 2 ** (i + 1)) for i in range(longest.bit_length()))]
-        profile = torch.stack([(self.of_text * inside).sum((-1, -2)) for inside in bins], -1)
-        return profile / self.valid.sum(-1).clamp_min(1)[:, None, None]
+        return torch.stack([(p * inside).sum(-1) for inside in bins], -1)
+
+    def _far(self) -> Float[Tensor, "q k"]:
+        return (self.query[:, None] - self.key).clamp_min(0).to(self.p)
+
+    def _matched(self, matches: Matches) -> Float[Tensor, "b h q l"]:
+        same = matches.queries[:, None, :, None] == matches.keys[:, :, None]
+        same = same.to(self.p.device) & (self.key <= self.query[:, None])
+        each = [self.p * (self.p >= least) * same[:, i, None] for i, least in enumerate(matches.least)]
+        return torch.stack([x.sum(-1) for x in each], -1)
 
     def _thumbnail(self, side: int) -> Float[Tensor, "b h 2 n n"]:
         size = -(-(max(int(self.query[-1]), int(self.key[-1])) + 1) // side)

@@ -26,6 +26,7 @@ from workbench_kernels import AttentionSpec, HeadEdits, Reductions, Statistics
 from workbench import backends, delegates, kept_rows
 from workbench.by_hooks import hooked
 from workbench.errors import Unsupported
+from workbench.hiding import hidden, without
 from workbench.looking import from_scores
 from workbench.masks import CompactMask, compact_mask
 from workbench.plan import Plan
@@ -94,7 +95,7 @@ class Seam:
             raise Unsupported(f"layer {layer} gates its heads' outputs: they can be masked or scaled, not replaced")
         want = plan.reductions(layer, mask) if plan.reductions else None
         asked = [(o, *request) for o in plan.observers for request in o.requests(mask)]
-        if want is None and asked:  # the first request rides on the forward itself
+        if want is None and asked and asked[0][2][0].hides is None:  # the first request rides on the forward itself
             observer, first, probes = asked.pop(0)
             z, stats = backends.attend(plan.backend, q, k, v, spec, edits, first)
             observer.read(layer, probes, stats, mask)
@@ -103,7 +104,12 @@ class Seam:
             if want is not None:
                 plan.found.setdefault(layer, []).append(stats)
         for observer, request, probes in asked:
-            stats = backends.statistics(plan.backend, q, k, z, spec, edits, request)
+            cut, gone = edits, None
+            if (hides := probes[0].hides) is not None:
+                gone = hidden(hides, mask, q.shape[1], from_scores(q, k, spec), edits)
+                cut = [without(gone)]
+            stats = backends.statistics(plan.backend, q, k, z, spec, cut, request)
+            stats.left_out = gone
             observer.read(layer, probes, stats, mask)
         return z
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workbench_kernels import chunked, reference
 from workbench_kernels.triton_support import Unsupported, why_not
-from workbench_kernels.types import AttentionSpec, Edits, HeadEdits, Reductions, Statistics, phases
+from workbench_kernels.types import AttentionSpec, Edits, HeadEdits, Matches, Reductions, Statistics, phases
 
 
 def _triton(
@@ -34,7 +34,7 @@ def _triton(
 
 BACKENDS = {"chunked": chunked.attend, "reference": reference.attend, "triton": _triton}
 
-__all__ = ["BACKENDS", "AttentionSpec", "HeadEdits", "Reductions", "Statistics", "Unsupported", "attend"]
+__all__ = ["BACKENDS", "AttentionSpec", "HeadEdits", "Matches", "Reductions", "Statistics", "Unsupported", "attend"]
 
 
 def attend(

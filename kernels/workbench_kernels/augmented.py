@@ -24,7 +24,7 @@ def applies(q: Tensor, k: Tensor, spec: AttentionSpec, want: Reductions) -> bool
     square = q.shape[2] == k.shape[2] and spec.q_offset == spec.kv_offset
     only = want.rows is None and want.spans is not None and not want.top_k
     other = (want.lse, want.received, want.offsets, want.entropy, want.distance, want.thumbnail, want.sink_mass)
-    return plain and square and only and not any(other)
+    return plain and square and only and not any(other) and not want.swept
 
 
 def with_masses(

@@ -19,7 +19,7 @@ from workbench_kernels.patterns import block, phased
 from workbench_kernels.pieces import Pieces, Rows, Valid, cells, of_each_head, of_each_row, of_looks
 from workbench_kernels.reducers import seeing, valid_queries
 from workbench_kernels.sweep import FEWEST, ROWS, SCRATCH, sweep
-from workbench_kernels.triton_support import Unsupported
+from workbench_kernels.triton_support import SWEPT, Unsupported
 from workbench_kernels.types import AttentionSpec, Edits, HeadEdits, Reductions, Statistics, phases
 
 
@@ -27,6 +27,8 @@ def statistics(
     q: Float[Tensor, "b h q d"], k: Float[Tensor, "b g k d"], spec: AttentionSpec, edits: Edits, want: Reductions
 ) -> Statistics:
     """The reductions of the edited pattern, with gradients; `norms`, which needs values, is left to the caller."""
+    if want.swept:
+        raise Unsupported(f"{SWEPT[want.swept[0]]} has no gradients: ask without grad=True")
     out, held = Statistics(), phases(edits)
     if want.whole_rows:
         out = _of_whole_rows(q, k, spec, held, want)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -104,6 +106,8 @@ def statistics(
         out.sink_mass = (sinks.double()[None, :, None] - lse).exp()
     if want.distance:
         out.distance = _distance(p, spec)
+    if want.swept:
+        _of_rows(out, p, spec, want)
     if want.thumbnail:
         out.thumbnail = _thumbnail(p, spec, want.thumbnail)
     return out
@@ -122,6 +126,29 @@ def _distance(p: Tensor, spec: AttentionSpec) -> Tensor:
                 if distance >= 0:
                     out[bi, :, distance.bit_length()] += p[bi, :, i, j] / len(valid)
     return out
+
+
+def _of_rows(out: Statistics, p: Tensor, spec: AttentionSpec, want: Reductions) -> None:
+    """Mass by distance, moments and matches of every row, a weight at a time."""
+    b, h, n, m = p.shape
+    longest = max(1, spec.q_offset + n - spec.kv_offset) - 1
+    profile = torch.zeros(b, h, n, longest.bit_length() + 1, dtype=torch.float64)
+    moments = torch.zeros(b, h, n, 2, dtype=torch.float64)
+    lists = 0 if want.matches is None else len(want.matches.least)
+    matched = torch.zeros(b, h, n, lists, dtype=torch.float64)
+    for bi, i, j in itertools.product(range(b), range(n), range(m)):
+        d, w = i + spec.q_offset - j - spec.kv_offset, p[bi, :, i, j]
+        if d < 0:
+            continue
+        profile[bi, :, i, d.bit_length()] += w
+        moments[bi, :, i] += torch.stack([w * d, w * d * d], -1)
+        for x in range(lists):
+            assert want.matches is not None
+            if want.matches.queries[bi, i] == want.matches.keys[bi, x, j]:
+                matched[bi, :, i, x] += w * (w >= want.matches.least[x])
+    out.profile = profile if want.profile else None
+    out.moments = moments if want.moments else None
+    out.matched = matched if lists else None
 
 
 def _thumbnail(p: Tensor, spec: AttentionSpec, side: int) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from workbench_kernels import parallel
 from workbench_kernels.blocks import Block, edited, plain, scratch, valid_queries
+from workbench_kernels.by_row import Matched, Moments, Profile
 from workbench_kernels.cutting import select_heads, touched
 from workbench_kernels.profiles import Distance, Thumbnail
 from workbench_kernels.reducers import AtOffset, Entropy, LogSumExp, Received, Reducer, TopKeys, indicator, zeros
@@ -113,6 +114,12 @@ def _reducers(q: Tensor, k: Tensor, spec: AttentionSpec, want: Reductions) -> li
         out.append(Entropy(q))
     if want.distance:
         out.append(Distance(q, spec))
+    if want.profile:
+        out.append(Profile(q, spec))
+    if want.moments:
+        out.append(Moments(q, spec))
+    if want.matches is not None:
+        out.append(Matched(q, spec, want.matches))
     if want.thumbnail:
         out.append(Thumbnail(q, k, spec, want.thumbnail))
     if want.rows is None and want.top_k:

@@ -7,6 +7,12 @@ import torch
 from workbench_kernels.types import CLASSES, AttentionSpec, Edits, HeadEdits, Reductions, phases
 
 
+SWEPT = {
+    "profile": "the distance profile of rows", "moments": "moments of the distance", "matches": "the mass on matching keys",
+}  # fmt: skip
+"""Statistics that only the sweep of `chunked` gives."""
+
+
 class Unsupported(NotImplementedError):
     """A request that a backend refuses."""
 
@@ -27,6 +33,8 @@ def why_not(spec: AttentionSpec, edits: Edits = None, want: Reductions | None = 
             return "the distance profile"
         if want.offsets:
             return "the attention at an offset"
+        if want.swept:
+            return SWEPT[want.swept[0]]
         if want.top_k and want.rows is None:
             return "the top keys of every row"
     return None

@@ -149,14 +149,28 @@ def phases(edits: Edits) -> tuple[HeadEdits, ...]:
 
 
 @dataclass(frozen=True)
+class Matches:
+    """Keys that match a query: key j of list l where keys[l, j] == queries[i], at or before it. Labels are whole numbers.
+
+    least: of each list, the weight below which a key counts as nothing.
+    """
+
+    queries: Int[Tensor, "b q"]
+    keys: Int[Tensor, "b l k"]
+    least: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Reductions:
     """What to bring back besides the output; all exact, of the pattern as edited.
 
     lse: log-sum-exp of each query's scores. received: mean attention that a key gets from the valid queries that see
     it. offsets: attention that each query pays to the key so many positions before it (0 where there is none).
     entropy: of each row, in nats (a learned sink's share is no key and not in the sum). distance: mean mass of a head
-    in the distance bins 0, 1, 2–3, 4–7, … thumbnail: the pattern in so many blocks a side (the first ones, where a text
-    has fewer positions). norms: of each head's output, as edited. sink_mass: the learned sink's share of each row.
+    in the distance bins 0, 1, 2–3, 4–7, … profile: the same of each row. moments: Σ p·d and Σ p·d² of each row, d the
+    distance. matches: mass of each row on the keys that match its query, list by list (`Matches`). thumbnail: the
+    pattern in so many blocks a side (the first ones, where a text has fewer positions). norms: of each head's output,
+    as edited. sink_mass: the learned sink's share of each row.
     rows: query indices per batch row at which top_k keys and the mass on spans are wanted; None means all of them.
     grad: with gradients (`differentiable`), where autograd records; without, all of them are detached.
     """
@@ -166,6 +180,9 @@ class Reductions:
     offsets: tuple[int, ...] = ()
     entropy: bool = False
     distance: bool = False
+    profile: bool = False
+    moments: bool = False
+    matches: Matches | None = None
     thumbnail: int = 0
     norms: bool = False
     sink_mass: bool = False
@@ -179,21 +196,33 @@ class Reductions:
         """Whether every row of the pattern must be seen."""
         every = self.rows is None and (self.top_k > 0 or self.spans is not None)
         flags = (self.lse, self.received, self.offsets, self.entropy, self.distance, self.thumbnail, self.sink_mass)
-        return every or any(flags)
+        return every or any(flags) or bool(self.swept)
+
+    @property
+    def swept(self) -> tuple[str, ...]:
+        """What is asked that only the sweep over blocks of whole rows gives, by name: without gradients, not by Triton."""
+        return tuple(name for name in ("profile", "moments", "matches") if getattr(self, name))
 
 
 @dataclass
 class Statistics:
-    """The reductions that were asked for; the others are None. r is q where all rows were asked for."""
+    """The reductions that were asked for; the others are None. r is q where all rows were asked for.
+
+    left_out: keys that were taken out of the pattern beforehand, where somebody did so.
+    """
 
     lse: Float[Tensor, "b h q"] | None = None
     received: Float[Tensor, "b h k"] | None = None
     at_offset: Float[Tensor, "b h q o"] | None = None
     entropy: Float[Tensor, "b h q"] | None = None
     distance: Float[Tensor, "b h bins"] | None = None
+    profile: Float[Tensor, "b h q bins"] | None = None
+    moments: Float[Tensor, "b h q 2"] | None = None
+    matched: Float[Tensor, "b h q l"] | None = None
     thumbnail: Float[Tensor, "b h 2 n n"] | None = None
     norms: Float[Tensor, "b h q"] | None = None
     sink_mass: Float[Tensor, "b h q"] | None = None
     top_values: Float[Tensor, "b h r n"] | None = None
     top_indices: Int[Tensor, "b h r n"] | None = None
     mass: Float[Tensor, "b h r s"] | None = None
+    left_out: Bool[Tensor, "b h k"] | None = None

@@ -13,15 +13,21 @@ from workbench.probes.held import held
 from workbench.probes.lse import lse
 from workbench.probes.mass import mass
 from workbench.probes.massive import Massive, massive
+from workbench.probes.matched import matched, token_labels
+from workbench.probes.moments import moments
 from workbench.probes.norms import norms
 from workbench.probes.phi import phi
 from workbench.probes.probe import Probe, TopKeys
+from workbench.probes.profile import profile
 from workbench.probes.received import received
+from workbench.probes.region import region
 from workbench.probes.sink_mass import sink_mass
 from workbench.probes.thumbnail import Thumbnails, thumbnail
 from workbench.probes.top_keys import top_keys
+from workbench.probes.without_sinks import without_sinks
 
 __all__ = [
     "Even", "Massive", "Probe", "Thumbnails", "TopKeys", "distance", "entropy", "even", "held", "key_norms", "lse",
-    "mass", "massive", "norms", "phi", "received", "resid_norms", "sink_mass", "thumbnail", "top_keys", "value_norms",
+    "mass", "massive", "matched", "moments", "norms", "phi", "profile", "received", "region", "resid_norms",
+    "sink_mass", "thumbnail", "token_labels", "top_keys", "value_norms", "without_sinks",
 ]  # fmt: skip
