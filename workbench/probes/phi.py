@@ -10,6 +10,14 @@ from torch import Tensor
 from workbench.errors import BadInput
 from workbench.probes.probe import Probe
 
+TAU, WIDTH = 20.0, 4096
+"""The threshold of the paper, and the width of the models that it was made for."""
+
+
+def default_tau(width: int) -> float:
+    """From which Φ a token is a sink token: 20·√(d / 4096), since Φ ≤ √d; an absolute 20 never fires below d = 400."""
+    return TAU * (width / WIDTH) ** 0.5
+
 
 def phi(dims: Sequence[int], name: str = "phi") -> Probe:
     """Largest |x_d| / rms(x) over the given dimensions of what enters each block, [layers, batch, positions]; ≤ √d."""

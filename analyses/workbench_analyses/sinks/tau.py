@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from workbench.errors import BadInput
 from workbench.models import Model
+from workbench.probes.phi import default_tau
 from workbench_analyses.attention_sinks import ScanSinks
-
-TAU, WIDTH = 20.0, 4096
-"""The paper's threshold, and the width of the models that it was made for."""
 
 
 def check_tau(config: ScanSinks, model: Model) -> float:
@@ -17,4 +15,4 @@ def check_tau(config: ScanSinks, model: Model) -> float:
         raise BadInput(
             f"tau={config.tau:g}: phi lies between 0 and √d = {width**0.5:.1f} here, it could never exceed it"
         )
-    return TAU * (width / WIDTH) ** 0.5 if config.tau is None else config.tau
+    return default_tau(width) if config.tau is None else config.tau
