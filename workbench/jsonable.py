@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Set
@@ -48,6 +49,11 @@ def canonical(value: Any) -> str:
     """One text for one meaning: sorted keys, no spaces, 1.0 as 1. Raises ValueError on NaN or infinity."""
     _refuse_nan(value)
     return json.dumps(_whole(jsonable(value)), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """16 hexadecimal digits of plain values, to tell one from another."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 def _key(key: Any) -> str:

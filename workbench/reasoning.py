@@ -6,8 +6,6 @@ that is lost. The claim (Wu et al. 2024, arXiv 2404.15574 §4.3) is that reasoni
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from jaxtyping import Float
 
 from workbench import bootstrap
 from workbench.controls import Heads, p_value
+from workbench.jsonable import digest
 from workbench.masked_recall import responses
 from workbench.runs import Remember, unremembered
 from workbench.tasks.word_problems import STEPS, Problem, answer_of
@@ -99,7 +98,7 @@ def _answered(
     model: Any, problems: Sequence[Problem], lists: list[Heads], proof: Proof, remember: Remember
 ) -> Float[np.ndarray, "2 lists problems"]:
     """1 where a response ends in the answer: reasoned first, at once second."""
-    key = hashlib.sha256(json.dumps(lists).encode()).hexdigest()[:8]
+    key = digest(lists)[:8]
 
     def work() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         found = np.zeros((2, len(lists), len(problems)))

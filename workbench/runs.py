@@ -198,9 +198,10 @@ class Run:
         """Write arrays as safetensors."""
         return self._write(name, pack(arrays, {}))
 
-    def finish(self, summary: Mapping[str, Any], cost: Mapping[str, Any]) -> None:
-        """Mark the run as done, with its answer in short and what it cost."""
-        self._record |= {"state": "done", "ended": now(), "cost": jsonable(cost), "summary": jsonable(summary)}
+    def finish(self, summary: Mapping[str, Any], cost: Mapping[str, Any], error: str | None = None) -> None:
+        """Mark the run as done, with its answer in short and what it cost; as failed, where a part of it did."""
+        ended = {"state": "done"} if error is None else {"state": "failed", "error": error}
+        self._record |= {**ended, "ended": now(), "cost": jsonable(cost), "summary": jsonable(summary)}
         self._write_record()
 
     def _write(self, name: str, data: bytes) -> Path:

@@ -14,13 +14,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench.errors import BadInput
 from workbench.looking import Seen
+from workbench.option_values import SINK_RULES, one_of
 from workbench.probes.even import even, even_columns
 from workbench.probes.held import held, held_share
 from workbench.probes.received import received
 
-RULES = ("corrected", "paper")
 LEAST_QUERIES = 32
 SHARE_OF_TEXT = 8
 HELD = 0.5
@@ -40,8 +39,7 @@ class SinkRule:
     exempt: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.name not in RULES:
-            raise BadInput(f"rule={self.name} is not known: use one of {', '.join(RULES)}")
+        one_of("rule", self.name, SINK_RULES)
 
     @property
     def looks_at_rows(self) -> bool:

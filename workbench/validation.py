@@ -6,8 +6,6 @@ else is secondary, its p-values corrected together (Benjamini–Hochberg).
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from workbench.controls import Heads, corrected, matched_lists, p_value, random_lists
 from workbench.interventions import mask, window
+from workbench.jsonable import digest
 from workbench.masked_recall import Ablate, Recall, readable_recall
 from workbench.runs import Remember, unremembered
 from workbench.tasks.needle import Sample
@@ -162,7 +161,7 @@ def recalls(
     """Mean recall of each list by name, computed in one go and remembered."""
     lists = [heads for group in named.values() for heads in group]
     # the name holds the lists: a list that has changed since the shard was written is another unit
-    key = hashlib.sha256(json.dumps(lists).encode()).hexdigest()[:8]
+    key = digest(lists)[:8]
     found = remember(f"{unit}-{key}", lambda: ({"recall": recall(lists)}, {}))[0]["recall"].mean(1)
     ends = np.cumsum([len(group) for group in named.values()])
     return dict(zip(named, np.split(found, ends[:-1]), strict=True))

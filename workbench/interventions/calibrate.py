@@ -12,9 +12,9 @@ from workbench.errors import BadInput
 from workbench.interventions.columns import Columns, Given, at_row, columns, number, whole
 from workbench.interventions.edit import Edit, Phase, head_pairs
 from workbench.interventions.sheet import Sheet
-from workbench.sinks import RULES, SinkRule
+from workbench.option_values import RECEIVERS, SINK_RULES, one_of
+from workbench.sinks import SinkRule
 
-RECEIVERS = ("others", "all")
 A = 5.0
 """Times an even share: the paper's choice."""
 
@@ -50,10 +50,8 @@ def calibrate(
         raise BadInput("a= and absolute= belong to the rule that finds sinks: leave them out where keys= are given")
     if a != A and absolute is not None:
         raise BadInput("a= and absolute= are two rules: give one of them")
-    if rule not in RULES:
-        raise BadInput(f"rule={rule} is not known: use one of {', '.join(RULES)}")
-    if receivers not in RECEIVERS:
-        raise BadInput(f"receivers={receivers} is not known: use one of {', '.join(RECEIVERS)}")
+    one_of("rule", rule, SINK_RULES)
+    one_of("receivers", receivers, RECEIVERS)
     spared = tuple(sorted({whole(e) for e in exempt}))
     if spared and spared[0] < 0:
         raise BadInput(f"exempt={spared}: counts from the first token, from 0")

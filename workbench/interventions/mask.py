@@ -11,8 +11,7 @@ from workbench.interventions.edit import Edit, Phase, head_pairs
 from workbench.interventions.reference import Reference
 from workbench.interventions.scale import Gain
 from workbench.interventions.sheet import Sheet
-
-ABLATIONS = ("zero", "mean", "resample", "uniform")
+from workbench.option_values import ABLATIONS, one_of
 
 
 def mask(
@@ -30,8 +29,7 @@ def mask(
         return Gain(heads=pairs, at=at, gain=0.0)
     if how == "uniform":
         return Uniform(heads=pairs, at=at)
-    if how not in ABLATIONS:
-        raise BadInput(f"how={how} is no ablation: use one of {', '.join(ABLATIONS)}")
+    one_of("how", how, ABLATIONS)
     if source is None or source.how != how:
         raise BadInput(f"mask(how={how!r}) needs source=reference(model, tokens, how={how!r})")
     return Replace(heads=pairs, at=at, source=source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from workbench.errors import BadInput
 from workbench.models import load
+from workbench.option_values import OUTSIDE, one_of
 from workbench.patching.pair import Pair
 from workbench.patching.runs import activations
 from workbench.tasks.circuit_prompts import CircuitPrompt, circuit_rows
@@ -65,8 +66,7 @@ def replacements(
 ) -> list[Float[Tensor, "*b_n_h_e"]]:
     """Of each layer, what its heads give instead of their own output: [batch, seq, heads, head_dim], or one zero."""
     model = pair.model
-    if how not in get_args(How):
-        raise BadInput(f"how={how}: use one of {', '.join(get_args(How))}")
+    one_of("how", how, OUTSIDE)
     if how == "zero":
         return [torch.zeros((), dtype=model.dtype, device=model.device)] * model.n_layers
     if how == "resample":

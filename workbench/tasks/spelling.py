@@ -8,6 +8,7 @@ from string import Formatter
 from typing import Any
 
 from workbench.errors import BadInput
+from workbench.option_values import MISFITS, one_of
 from workbench.tasks.circuit_prompts import CircuitPrompt, Span
 
 END = "END"
@@ -124,8 +125,7 @@ def fitting(
     misfits: "replace" draws from the others in their stead; "refuse" raises BadInput, which lists them. Raises it too
     where fewer than `least` fit.
     """
-    if misfits not in ("replace", "refuse"):
-        raise BadInput(f"misfits={misfits}: use replace or refuse")
+    one_of("misfits", misfits, MISFITS)
     good = [x for x in items if fits(x)]
     bad = [x for x in items if x not in good]
     shown = ", ".join(bad[:SHOWN]) + (f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else "")

@@ -1,0 +1,57 @@
+"""One way into every analysis: a whole config, a name or a loaded model, and what is checked before torch is imported.
+
+A new analysis says `config, loaded = entered(ItsConfig, model, options)`, makes cheap checks of its own, calls
+`check_cheaply(config, loaded)`, imports what is heavy and runs a `workbench.jobs.Job`; its `question()` is `asked(self)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import chz
+
+from workbench import backend_names
+from workbench.atomic import check_writable
+from workbench.option_values import CALM
+from workbench.sources import locate
+
+if TYPE_CHECKING:
+    from workbench.models import Model
+
+C = TypeVar("C")
+
+
+def entered(kind: type[C], model: Any, options: Mapping[str, Any]) -> tuple[C, Model | None]:
+    """The config, and the model if it was given loaded.
+
+    kind: a chz class with the fields model and out. model: such a config, which options change; a name; a loaded Model
+    or a live TransformerBridge, whose backend counts unless options name one. Without a config nothing is written unless
+    options say `out`. Raises BadInput for options that cannot be meant.
+    """
+    make: Any = kind
+    if isinstance(model, kind):
+        return (chz.replace(model, **options) if options else model), None
+    if isinstance(model, str):
+        return make(model=model, **{"out": None, **options}), None
+    from workbench.models import load
+
+    loaded = load(model)
+    backend = {"backend": loaded.backend} if "backend" in chz.chz_fields(kind) else {}
+    return make(model=loaded.name, **{"out": None, **backend, **options}), loaded
+
+
+def check_cheaply(config: Any, loaded: Model | None) -> None:
+    """Where the model is, unless it is loaded, and whether `out` can be written; makes nothing.
+
+    config: fields model, trust_remote_code and out. Raises ModelError and BadInput in one line.
+    """
+    if loaded is None:
+        locate(str(config.model), config.trust_remote_code)
+    if config.out:
+        check_writable(config.out)
+
+
+def asked(config: Any, aside: tuple[str, ...] = CALM) -> dict[str, Any]:
+    """A run's question: every option of a chz config but those aside, and but a backend that nobody chose."""
+    return {k: v for k, v in chz.asdict(config).items() if k not in aside and (k, v) != backend_names.UNSAID}

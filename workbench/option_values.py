@@ -1,0 +1,34 @@
+"""Values that options take in several commands and in the core; needs no torch, so options are checked before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workbench.errors import BadInput, did_you_mean
+
+DTYPES = ("float32", "bfloat16", "float16")
+EXACT_DTYPES = (*DTYPES, "float64")
+"""For work whose figures are compared to rounding."""
+ABLATIONS = ("zero", "mean", "resample", "uniform")
+"""What `mask` puts in a head's place."""
+OUTSIDE = ("resample", "mean", "zero")
+"""What heads outside a circuit give."""
+SINK_RULES = ("corrected", "paper")
+RECEIVERS = ("others", "all")
+"""Who gets what calibration takes from sinks."""
+MISFITS = ("replace", "refuse")
+"""What is done with words that are not one token."""
+CALM = ("out", "device", "batch")
+"""Options that change no number, in every command that has them."""
+
+
+def one_of(name: str, value: str, known: Sequence[str]) -> str:
+    """The value, if it is a known one. Raises BadInput with the nearest."""
+    if value not in known:
+        raise BadInput(f"{name}={value}: use {', '.join(known)}.{did_you_mean(str(value), known)}")
+    return value
+
+
+def either(known: Sequence[str]) -> str:
+    """`a, b or c`, for the help of an option."""
+    return " or ".join(filter(None, (", ".join(known[:-1]), known[-1])))
