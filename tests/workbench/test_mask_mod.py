@@ -16,9 +16,15 @@ import workbench as wb
 from workbench.errors import BadInput
 from workbench.exporters import export
 from workbench.heads import HeadScores
+from workbench.policies.setting import Setting
+from workbench.policies.streaming import streaming as streaming_scheme
 from workbench.scores_io import read_scores
+from workbench.simulation.cases import Batch, Case
+from workbench.simulation.decoding import decode
+from workbench.simulation.reading_prompts import read_by, read_whole
 
 LAYERS, HEADS, KV = 2, 6, 3
+SINK, RECENT = 2, 6
 
 
 def exported(folder, seed: int, sink: int, recent: int, **fields):
@@ -61,16 +67,18 @@ def test_flex_attention_equals_a_dense_mask(seed, sink, recent, tmp_path):
         assert not torch.allclose(other, dense(q, k, v, full[0], sink, recent), atol=1e-3), "the mask matters"
 
 
-def test_the_model_with_exported_masks_equals_windowed_heads(tmp_path):
-    """A Hugging Face model whose attention is FlexAttention under these masks, against the seam's own windows."""
+@pytest.fixture
+def served(tmp_path):
+    """A tiny model here, a random list, and a Hugging Face model on FlexAttention under the exported masks."""
     from transformers import AutoModelForCausalLM
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     folder = tiny_models.save("llama", tmp_path / "model")
     model = wb.load(folder)
-    values = np.random.default_rng(5).random((model.n_layers, model.n_heads))
+    values = np.random.default_rng(5).random((model.n_layers, model.n_kv_heads))
+    values[0] = [0.1, 0.9]
     scores = HeadScores(values, "test", kv_heads=model.n_kv_heads)
-    export(scores, "mask-mod", tmp_path, threshold=0.5, sink_size=2, recent_size=6, model=model)
+    export(scores, "mask-mod", tmp_path, threshold=0.5, sink_size=SINK, recent_size=RECENT, model=model)
     space: dict = {}
     exec(compile((tmp_path / "head_mask.py").read_text(), "head_mask.py", "exec"), space)
     plain = AutoModelForCausalLM.from_pretrained(folder).eval()
@@ -86,15 +94,41 @@ def test_the_model_with_exported_masks_equals_windowed_heads(tmp_path):
 
     ALL_ATTENTION_FUNCTIONS["workbench_head_mask"] = attend
     plain.set_attn_implementation("workbench_head_mask")
+    return model, values >= 0.5, plain
+
+
+@torch.no_grad()
+def test_the_model_with_exported_masks_equals_windowed_heads(served):
+    """FlexAttention under these masks, against the seam's own windows."""
+    model, full, plain = served
     tokens = torch.randint(3, 90, (2, 48), generator=torch.Generator().manual_seed(1))
-    with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+    with warnings.catch_warnings(action="ignore"):
         theirs = plain(tokens, use_cache=False).logits
-        streaming = [(int(i), int(j)) for i, j in np.argwhere(values < 0.5)]
-        with wb.intervene(model, wb.window(streaming, sink=2, recent=6)):
-            ours = model(tokens)
-        full = model(tokens)
+    group = model.n_heads // model.n_kv_heads
+    streaming = [(int(i), int(g) * group + x) for i, g in np.argwhere(~full) for x in range(group)]
+    with wb.intervene(model, wb.window(streaming, sink=SINK, recent=RECENT)):
+        ours = model(tokens)
     assert (theirs - ours).abs().max() <= 1e-5 * ours.abs().max()
-    assert (full - ours).abs().max() > 1e-2 * ours.abs().max(), "the windows matter"
+    assert (model(tokens) - ours).abs().max() > 1e-2 * ours.abs().max(), "the windows matter"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prefill", ["streaming", "full"])
+def test_the_model_with_exported_masks_says_what_the_simulator_says(served, prefill):
+    """Streaming heads in their window from the first row on; another prefill (the negative control) says other things."""
+    model, full, plain = served
+    told, rng = 6, np.random.default_rng(3)
+    cases = [Case(tuple(rng.integers(3, 90, n + told).tolist()), n, told - 1) for n in (40, 47)]
+    setting = Setting(range(model.n_layers), model.n_heads, model.n_kv_heads, 40, 1.0, prefill=prefill)
+    scheme = streaming_scheme(setting, dict(enumerate(full)), SINK, RECENT)
+    batch = Batch.of(cases, model.device)
+    prompts = read_whole(model, batch)[0] if scheme.prefill is None else read_by(model, batch, scheme.prefill)
+    ours, _ = decode(model, prompts, scheme)
+    for row, case in enumerate(cases):
+        with warnings.catch_warnings(action="ignore"):
+            theirs = plain(torch.tensor([case.tokens[:-1]]), use_cache=False).logits[0, case.prefix :]
+        off = float((theirs - ours[row]).abs().max() / theirs.abs().max())
+        assert off <= 1e-5 if prefill == "streaming" else off > 1e-3
 
 
 def test_the_file_checks_a_config_and_carries_its_provenance(tmp_path):

@@ -31,11 +31,14 @@ METHOD = "imported/duo-attention"
 
 def write(split: Split) -> Written:
     """The pattern, cut or as raw gates, and its config."""
-    how = split.how
-    config: dict[str, Any] = {"sink_size": how.sink_size, "recent_size": how.recent_size}
-    if split.cut is not None:
-        config["sparsity"] = split.cut.sparsity
-    return Written({GATES: table(split.values), CONFIG: (dumps(config, indent=1) + "\n").encode()})
+    how, cut = split.how, split.cut
+    own = config_text(how.sink_size, how.recent_size, **({} if cut is None else {"sparsity": cut.sparsity}))
+    return Written({GATES: table(split.values), CONFIG: own.encode()})
+
+
+def config_text(sink_size: int, recent_size: int, **more: Any) -> str:
+    """The text of config.json."""
+    return dumps({"sink_size": sink_size, "recent_size": recent_size, **more}, indent=1) + "\n"
 
 
 def read(path: Path, shape: Shape) -> HeadScores:

@@ -25,10 +25,10 @@ def lines(provenance: Mapping[str, Any], folder: str = "FOLDER") -> list[str]:
         out.append(f"kept key-value entries at {made['context']:,} tokens: {made['kv_share']:.1%}")
     out += _recall(made.get("recall")) + _ranks(made)
     out.append(f"query heads to key-value heads: {provenance['kv_reduction']}")
-    if carried := provenance["carried_by_their_group"]:
+    if carried := provenance.get("carried_by_their_group"):
         out.append(f"below the line, full for their group's best head: {_some(carried)}")
-    lost = provenance["retrieval_heads_lost"]
-    out.append(f"heads >= {lost['threshold']:g} that stream: {_some(lost['heads'])}")
+    if (lost := provenance.get("retrieval_heads_lost")) is not None:
+        out.append(f"heads >= {lost['threshold']:g} that stream: {_some(lost['heads'])}")
     out.append("not validated" if provenance["validation"] == "not validated" else "validated: see report")
     out += [f"note: {note}" for note in provenance["notes"]]
     return out + ([f"use: {provenance['use'].replace('FOLDER', folder)}"] if provenance["use"] else [])
