@@ -49,7 +49,7 @@ def test_budgets_are_equal_and_what_reads_more_says_more(done):
     assert sharp.mean("kl") < by["snapkv", 0.3].mean("kl") and sharp.mean("agree") == 1
     assert sharp.perplexity[0] == pytest.approx(sharp.perplexity[1], rel=0.02)
     assert len(by["duo", 0.6].controls) and by["duo", 0.6].p >= 1 / 3 and not by["snapkv", 0.6].controls
-    assert by["duo", 0.6].quality["needle"].shape == (4, 5) and by["duo", 0.6].quality["prose"].shape == (1, 5)
+    assert by["duo", 0.6].quality["needle"].shape == (4, 7) and by["duo", 0.6].quality["prose"].shape == (1, 7)
 
 
 def test_policies_stand_on_a_plot_only_where_they_save(done):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workbench.policies import Policy
 from workbench.policies.reading import best
-from workbench.policies.scheme import Kept, Reading, Scheme, Seen, everything
+from workbench.policies.scheme import Reading, Scheme, keep_all
 from workbench.policies.setting import Setting, TooTight
 
 CHUNK, CHUNKS = 256, 8
@@ -29,13 +29,10 @@ def _published(setting: Setting) -> Scheme:
 
 
 def _scheme(setting: Setting, chunk: int) -> Scheme:
-    def keep(layer: int, seen: Seen) -> Kept:
-        return everything(seen)
-
     def read(layer: int, asked: Reading) -> Tensor:
         return chunks_read(asked, chunk, CHUNKS)
 
-    return Scheme(keep, setting.told(chunk=chunk, chunks=CHUNKS), read=read)
+    return Scheme(keep_all, setting.told(chunk=chunk, chunks=CHUNKS), read=read)
 
 
 def chunks_read(asked: Reading, chunk: int, most: int) -> Tensor:
@@ -53,7 +50,7 @@ def chunks_read(asked: Reading, chunk: int, most: int) -> Tensor:
     mean = (total / count[:, None, None].clamp_min(1)).masked_fill(
         (always | (count == 0))[:, None, None], float("-inf")
     )
-    won = best(mean, torch.full_like(asked.lengths, most - 2)) | always[:, None, None]
+    won = best(mean, most - 2) | always[:, None, None]
     return won.gather(-1, place) & there[:, None, None]
 
 

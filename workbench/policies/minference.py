@@ -11,7 +11,7 @@ import math
 import torch
 
 from workbench.policies import Policy
-from workbench.policies.scheme import Kept, Scheme, Seen, Streams, everything
+from workbench.policies.scheme import Scheme, Streams, keep_all
 from workbench.policies.setting import Setting
 
 SINK, RECENT = 1000, 6096
@@ -19,10 +19,14 @@ SINK, RECENT = 1000, 6096
 
 def _make(setting: Setting) -> Scheme:
     k, held = setting.split(1.0, 2)
-    share = held / setting.tokens  # of the products of a head: 1 − (1 − w)² for a window of the share w
-    window = max(2, int(setting.tokens * (1 - math.sqrt(1 - share))))
+    window = max(2, prefill_window(setting, held / setting.tokens))
     sink = max(1, window * SINK // (SINK + RECENT))
     return _scheme(setting, k, sink, window - sink)
+
+
+def prefill_window(setting: Setting, share: float) -> int:
+    """The window with which a head makes this share of the prefill's products: 1 − (1 − w)² for a window of the share w."""
+    return int(setting.tokens * (1 - math.sqrt(1 - share)))
 
 
 def _published(setting: Setting) -> Scheme:
@@ -31,11 +35,8 @@ def _published(setting: Setting) -> Scheme:
 
 
 def _scheme(setting: Setting, k: int, sink: int, recent: int) -> Scheme:
-    def keep(layer: int, seen: Seen) -> Kept:
-        return everything(seen)
-
     flags = {layer: torch.from_numpy(~full) for layer, full in setting.full(k).items()}
-    return Scheme(keep, setting.told(full_heads=k, sink=sink, recent=recent), Streams(flags, sink, recent))
+    return Scheme(keep_all, setting.told(full_heads=k, sink=sink, recent=recent), Streams(flags, sink, recent))
 
 
 POLICY = Policy(

@@ -5,42 +5,22 @@ Nothing is evicted. The first and the last tokens are always read; an index woul
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from workbench.policies import Policy
-from workbench.policies.reading import best, ends
-from workbench.policies.scheme import Kept, Reading, Scheme, Seen, everything
-from workbench.policies.setting import Setting
+from workbench.policies.reading import best, between_ends
+from workbench.policies.scheme import Reading
 
-SINK, LOCAL, TOP = 128, 512, 100
-
-
-def _make(setting: Setting) -> Scheme:
-    local = setting.capacity // 4
-    return _scheme(setting, min(4, local), local - min(4, local), setting.capacity - local)
+TOP = 100
 
 
-def _published(setting: Setting) -> Scheme:
-    setting.shorter(SINK + LOCAL + TOP)
-    return _scheme(setting, SINK, LOCAL, TOP)
-
-
-def _scheme(setting: Setting, sink: int, local: int, top: int) -> Scheme:
-    def keep(layer: int, seen: Seen) -> Kept:
-        return everything(seen)
-
-    def read(layer: int, asked: Reading) -> Tensor:
-        always = ends(asked, sink, local)[:, None]
-        return always | best(asked.scores.masked_fill(always, float("-inf")), torch.full_like(asked.lengths, top))
-
-    return Scheme(keep, setting.told(sink=sink, local=local, top=top), read=read)
+def _choose(asked: Reading, always: Tensor, top: int) -> Tensor:
+    return best(asked.scores.masked_fill(always[:, None], float("-inf")), top)
 
 
 POLICY = Policy(
     "topk",
     "RetrievalAttention's upper bound: every query head reads its own exact top keys, nothing is evicted",
     "arXiv 2409.10516",
-    _make,
-    _published,
+    *between_ends(_choose, TOP),
 )

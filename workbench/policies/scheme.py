@@ -20,12 +20,16 @@ OBSERVED = 64
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """One prompt in one layer: all its keys and values, rotated, and the queries of its last rows."""
+    """One prompt in one layer: all its keys and values, rotated, and the queries of its last rows.
+
+    received: in every layer, the attention that each key gets from all rows together; only where a scheme accumulates.
+    """
 
     keys: Float[Tensor, "g n d"]
     values: Float[Tensor, "g n d"]
     queries: Float[Tensor, "h r d"]
     scale: float
+    received: Mapping[int, Float[Tensor, "h n"]] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -87,7 +91,8 @@ class Reading:
     """What a reading policy is asked in one layer, for pairs of prompt and key-value head of equal group size.
 
     scores: before the softmax, -inf where there is no key. at: position of each key, -1 where there is none. steps:
-    positions of the queries. lengths: of the prompts. rows: which prompt each pair is of.
+    positions of the queries. lengths: of the prompts. rows: which prompt each pair is of. before: scores of the row right
+    before the first step, which read everything.
     """
 
     scores: Float[Tensor, "p r t m"]
@@ -95,6 +100,7 @@ class Reading:
     steps: Int[Tensor, "p t"]
     lengths: Int[Tensor, " p"]
     rows: Int[Tensor, " p"]
+    before: Callable[[], Float[Tensor, "p r m"]]
 
 
 Read = Callable[[int, Reading], Tensor]
@@ -120,24 +126,46 @@ class Streams:
         return (start - self.recent).clamp_min(0)
 
 
+@dataclass(frozen=True)
+class Slashes:
+    """How every query head reads the prompt: `vertical` keys, and keys at `slash` distances, from its last rows' attention.
+
+    first, last: so many first keys, and shortest distances, are always among them.
+    """
+
+    vertical: int
+    slash: int
+    first: int
+    last: int
+
+
 @dataclass(frozen=True, eq=False)
 class Scheme:
     """A policy at one budget.
 
     keep: (layer, prompt) → what stays of it. prefill: how the prompt is read; None: by plain attention. read: None where
-    everything that is kept is read. renumbered: positions count inside the cache. constants: for the report.
+    everything that is kept is read. renumbered: positions count inside the cache. accumulates: `keep` looks at what all rows
+    look at (`Seen.received`). together: it looks at all layers, which are cut when the last one has been read. constants: for
+    the report.
     """
 
     keep: Callable[[int, Seen], Kept]
     constants: Mapping[str, Any] = field(default_factory=dict)
-    prefill: Streams | None = None
+    prefill: Streams | Slashes | None = None
     read: Read | None = None
     renumbered: bool = False
+    accumulates: bool = False
+    together: bool = False
 
 
 def everything(seen: Seen) -> Kept:
     """Of one prompt, in every key-value head."""
     return chosen(torch.ones(seen.keys.shape[:2], dtype=torch.bool, device=seen.keys.device))
+
+
+def keep_all(layer: int, seen: Seen) -> Kept:
+    """`Scheme.keep` of policies that evict nothing."""
+    return everything(seen)
 
 
 def chosen(entries: Bool[Tensor, "c n"]) -> Kept:

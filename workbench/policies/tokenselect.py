@@ -6,37 +6,17 @@ tokens are always read. The paper keeps a selection while queries stay alike; he
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from workbench.policies import Policy
-from workbench.policies.reading import best, ends
-from workbench.policies.scheme import Kept, Reading, Scheme, Seen, everything
-from workbench.policies.setting import Setting
+from workbench.policies.reading import best, between_ends
+from workbench.policies.scheme import Reading
 
-SINK, LOCAL, TOP = 128, 512, 2048
-
-
-def _make(setting: Setting) -> Scheme:
-    near = setting.capacity // 4
-    return _scheme(setting, min(4, near), near - min(4, near), setting.capacity - near)
+TOP = 2048
 
 
-def _published(setting: Setting) -> Scheme:
-    setting.shorter(SINK + LOCAL + TOP)
-    return _scheme(setting, SINK, LOCAL, TOP)
-
-
-def _scheme(setting: Setting, sink: int, local: int, top: int) -> Scheme:
-    def keep(layer: int, seen: Seen) -> Kept:
-        return everything(seen)
-
-    def read(layer: int, asked: Reading) -> Tensor:
-        always = ends(asked, sink, local)
-        chosen = best(voted(asked).masked_fill(always, 0.0)[:, None], torch.full_like(asked.lengths, top))
-        return (always[:, None] | chosen).expand_as(asked.scores)
-
-    return Scheme(keep, setting.told(sink=sink, local=local, top=top), read=read)
+def _choose(asked: Reading, always: Tensor, top: int) -> Tensor:
+    return best(voted(asked).masked_fill(always, 0.0)[:, None], top)
 
 
 def voted(asked: Reading) -> Tensor:
@@ -50,6 +30,5 @@ POLICY = Policy(
     "tokenselect",
     "TokenSelect: the heads of a layer vote for the keys that all of them read; nothing is evicted",
     "arXiv 2411.02886",
-    _make,
-    _published,
+    *between_ends(_choose, TOP),
 )

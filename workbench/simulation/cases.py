@@ -10,7 +10,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from workbench.errors import BadInput
-from workbench.tasks.assembling import Sample
+from workbench.tasks.assembling import Assembler, Sample
+from workbench.tasks.ruler import Row
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Case:
     """tokens[:prefix] are read before the cache is cut. The tokens after them are decoded; the last `scored` are told.
 
     again: so many tokens at the end of the prefix are decoded once more from the cut cache, so that it has to give the
-    first new token, too. kind: "needle" for an answer to recall, "prose" for text that is only continued.
+    first new token, too. kind: "needle" for an answer to recall, "prose" for text that is only continued, else the task of
+    `row`, whose told tokens are what the full cache says.
     """
 
     tokens: tuple[int, ...]
@@ -27,6 +29,7 @@ class Case:
     again: int = 0
     kind: str = "needle"
     name: str = ""
+    row: Row | None = None
 
     def __post_init__(self) -> None:
         """Check that something is read and something told."""
@@ -38,6 +41,11 @@ class Case:
     def start(self) -> int:
         """Position of the first token that is decoded."""
         return self.prefix - self.again
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens that may be decoded freely."""
+        return self.scored if self.row is None else self.row.new_tokens
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -55,6 +63,17 @@ def of_sample(sample: Sample, question_seen: bool) -> Case:
     if question_seen:
         return Case(tokens, len(sample.tokens), len(sample.answer), 1, name=name)
     return Case(tokens, sample.spans["question"][0], len(sample.answer), name=name)
+
+
+def of_row(row: Row, assembler: Assembler, answer: Sequence[int], question_seen: bool) -> Case:
+    """A row of RULER with what the full cache says behind it. Raises BadInput where its question is needed and unknown."""
+    prompt, asked = row.tokens(assembler)
+    tokens, name = (*prompt, *answer), f"{row.task} {row.index}"
+    if question_seen:
+        return Case(tokens, len(prompt), len(answer), 1, row.task, name, row)
+    if asked == len(prompt):
+        raise BadInput(f"{name}: `input` does not say where its question begins: question=seen, or rows with a context")
+    return Case(tokens, asked, len(answer), 0, row.task, name, row)
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,11 +43,11 @@ def costs(model: Any, tally: Tally, scheme: Scheme, head_dim: int, width: int) -
         prefix, there = case.prefix, full * (case.start + 1.0 + torch.arange(steps))
         kept, reads, products = (x[row, :steps] for x in (tally.kept, tally.reads, tally.products))
         plain = len(layers) * h * prefix * (prefix + 1) / 2
-        seen = prefill_products(scheme.prefill, prefix, h // g, plain)
+        seen = plain if tally.prefill is None else float(tally.prefill[row])
         out.append(
             Costs(
                 float((kept / there).mean()), float((reads / there).mean()),
-                peak(held[:, row], scheme.prefill, g, prefix) / (full * prefix),
+                peak(held[:, row], scheme, g, prefix) / (full * prefix),
                 float(kept[-1]) * head_dim * width, float(tally.paged[row, steps - 1]) * head_dim * width,
                 float(products.mean()) * 2 * head_dim, seen * 2 * head_dim, seen / plain,
             )
@@ -55,24 +55,15 @@ def costs(model: Any, tally: Tally, scheme: Scheme, head_dim: int, width: int) -
     return out
 
 
-def peak(held: Float[Tensor, " layers"], streams: Streams | None, g: int, prefix: int) -> float:
+def peak(held: Float[Tensor, " layers"], scheme: Scheme, g: int, prefix: int) -> float:
     """Most entries at a time: layers below hold what is kept of them, the layer at work all that its rows see.
 
-    Where the prompt is read in windows no layer ever holds more than its cache, and the chunk at work.
+    Where the prompt is read in windows no layer ever holds more than its cache, and the chunk at work. Layers that are cut
+    together are all held before.
     """
-    if streams is not None:
-        return float(held.sum()) + g * min(streams.chunk, prefix)
+    if isinstance(scheme.prefill, Streams):
+        return float(held.sum()) + g * min(scheme.prefill.chunk, prefix)
+    if scheme.together:
+        return float(g * prefix * len(held))
     below = torch.cat([held.new_zeros(1), held.cumsum(0)[:-1]])
     return float((below + g * prefix).max())
-
-
-def prefill_products(streams: Streams | None, prefix: int, group: int, plain: float) -> float:
-    """(query head, key) products of the whole prompt."""
-    if streams is None:
-        return plain
-    rows = torch.arange(prefix)
-    low = streams.low(rows)
-    narrow = float((rows + 1 - (low - streams.sink).clamp_min(0)).sum())
-    wide = prefix * (prefix + 1) / 2
-    heads = torch.cat(list(streams.heads.values()))
-    return group * float((heads * narrow + ~heads * wide).sum())

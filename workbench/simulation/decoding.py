@@ -6,7 +6,7 @@ causal and no policy here looks at a later step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
 from typing import Any
 
 import torch
@@ -15,26 +15,40 @@ from torch import Tensor
 from workbench_kernels import AttentionSpec
 
 from workbench.policies.scheme import Kept, Reading, Scheme
-from workbench.simulation.cases import Batch
 from workbench.simulation.compact import Bucket, compact
 from workbench.simulation.reading_prompts import Prompts, run
 from workbench.simulation.tally import Tally
 from workbench.simulation.windowed import Rotary
 
+Packs = dict[int, tuple[list[Kept], list[Bucket]]]
+"""What a cut left, by layer."""
+
 
 @torch.no_grad()
-def decode(model: Any, prompts: Prompts, scheme: Scheme) -> tuple[Float[Tensor, "b t v"], Tally]:
-    """Logits of every decoded token's row, and what was kept and read for them."""
+def decode(
+    model: Any, prompts: Prompts, scheme: Scheme, packs: Packs | None = None
+) -> tuple[Float[Tensor, "b t v"], Tally]:
+    """Logits of every decoded token's row, and what was kept and read for them.
+
+    packs: what an earlier call with these prompts and this scheme left there; the cache is then not cut again.
+    """
     batch, rows = prompts.batch, range(len(prompts.batch.cases))
+    packs = {} if packs is None else packs
     tally = Tally.of(batch)
+    tally.prefill = prompts.products
     rotary = Rotary.of(model) if scheme.renumbered else None
 
     def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
-        kept = [scheme.keep(layer, prompts.seen(layer, row)) for row in rows]
+        if layer not in packs:
+            kept = [scheme.keep(layer, prompts.seen(layer, row)) for row in rows]
+            packs[layer] = kept, compact(prompts, layer, kept)
+        kept, buckets = packs[layer]
         tally.hold(layer, kept)
-        z = torch.zeros_like(q)
-        for bucket in compact(prompts, layer, kept):
-            _decode_bucket(layer, bucket, _Step(q, k, v, spec.scale, batch, kept), scheme, rotary, z, tally)
+        started, z = time.perf_counter(), torch.zeros_like(q)
+        step = _Step(q, k, v, spec.scale, prompts, layer, kept[0].caches)
+        for bucket in buckets:
+            _decode_bucket(layer, bucket, step, scheme, rotary, z, tally)
+        tally.seconds += time.perf_counter() - started
         return z
 
     logits = run(model, batch.steps, attention, slice(0, batch.steps.shape[1]), batch.positions)
@@ -44,8 +58,18 @@ def decode(model: Any, prompts: Prompts, scheme: Scheme) -> tuple[Float[Tensor, 
 class _Step:
     """The decoded tokens' queries, keys and values in one layer, with how many caches each prompt has there."""
 
-    def __init__(self, q: Tensor, k: Tensor, v: Tensor, scale: float, batch: Batch, kept: Sequence[Kept]) -> None:
-        self.q, self.k, self.v, self.scale, self.batch, self.caches = q, k, v, scale, batch, kept[0].caches
+    def __init__(
+        self, q: Tensor, k: Tensor, v: Tensor, scale: float, prompts: Prompts, layer: int, caches: int
+    ) -> None:
+        self.q, self.k, self.v, self.scale, self.batch, self.caches = q, k, v, scale, prompts.batch, caches
+        self.prompts, self.layer = prompts, layer
+
+    def before(self, bucket: Bucket, start: Int[Tensor, " p"]) -> Float[Tensor, "p r m"]:
+        """Scores of the prompt's row right before the first step."""
+        q = self.prompts.before(self.layer).unflatten(1, (self.caches, -1))[bucket.rows, bucket.caches]
+        there = (bucket.at >= 0) & (bucket.at < start[:, None])
+        scores = _products(q[:, :, None], bucket.keys)[:, :, 0] * self.scale
+        return scores.masked_fill(~there[:, None], float("-inf"))
 
     def of(self, bucket: Bucket) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Queries [p, r, t, d], keys and values [p, t, d] and positions [p, t] of a bucket's pairs."""
@@ -69,7 +93,8 @@ def _decode_bucket(
     scores = scores.masked_fill(~seen[:, None], float("-inf"))
     if scheme.read is not None:
         lengths = step.batch.prefix[bucket.rows]
-        read = scheme.read(layer, Reading(scores, bucket.at, at, lengths, bucket.rows)) & seen[:, None]
+        asked = Reading(scores, bucket.at, at, lengths, bucket.rows, lambda: step.before(bucket, at[:, 0]))
+        read = scheme.read(layer, asked) & seen[:, None]
         scores = scores.masked_fill(~read, float("-inf"))
     else:
         read = seen[:, None].expand_as(scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ class Quality:
 
     recall: 1 where every token is the arg-max, so greedy decoding says the answer. kl: KL(full ‖ cut), nats a token.
     agree: share of tokens with the arg-max of the full cache. loss, full_loss: negative log-likelihood, nats a token.
+    score, full_score: by RULER's rule, of what the cut and the full cache say freely; NaN where the case is no row of it.
     """
 
     recall: float
@@ -25,6 +27,8 @@ class Quality:
     agree: float
     loss: float
     full_loss: float
+    score: float = math.nan
+    full_score: float = math.nan
 
 
 def quality(cases: Sequence[Case], cut: Sequence[Tensor], full: Sequence[Tensor]) -> list[Quality]:

@@ -22,7 +22,8 @@ class Tally:
     """Sums over layers, of each prompt and step: entries kept, entries read, (query head, key) products.
 
     prompt: entries of each layer when the prompt has been read, [b]. pages: entries kept, each cache rounded up to whole
-    pages. A cache of a query head counts as much as one of a key-value head.
+    pages. A cache of a query head counts as much as one of a key-value head. prefill: products that reading the prompts took,
+    None: those of plain attention. seconds: of attention over what is kept, once it is packed.
     """
 
     batch: Batch
@@ -31,6 +32,8 @@ class Tally:
     reads: Float[Tensor, "b t"]
     products: Float[Tensor, "b t"]
     prompt: dict[int, Float[Tensor, " b"]] = field(default_factory=dict)
+    prefill: Float[Tensor, " b"] | None = None
+    seconds: float = 0.0
 
     @classmethod
     def of(cls, batch: Batch) -> Tally:

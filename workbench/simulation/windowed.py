@@ -45,30 +45,32 @@ class Rotary:
 def windowed(
     q: Float[Tensor, "b h n d"], k: Float[Tensor, "b g n d"], v: Float[Tensor, "b g n d"], scale: float,
     streams: Streams, rotary: Rotary | None = None,
-) -> Float[Tensor, "b h n d"]:  # fmt: skip
+) -> tuple[Float[Tensor, "b h n d"], Int[Tensor, " n"]]:  # fmt: skip
     """Outputs of heads that see the sinks and, from `streams.low` of each row on, every key up to their own.
 
-    rotary: with it sinks stand right before the window, as positions inside the cache have it.
+    With them the number of keys that each row sees. rotary: with it sinks stand right before the window, as positions
+    inside the cache have it.
     """
     b, h, n, d = q.shape
-    g, out = k.shape[1], []
+    g, out, counts = k.shape[1], [], []
     for start in range(0, n, ROWS):
         rows = torch.arange(start, min(n, start + ROWS), device=q.device)
         low = streams.low(rows)
         sinks = torch.arange(min(streams.sink, int(low[0])), device=q.device)  # later ones lie in the slice
         keys = torch.cat([sinks, torch.arange(int(low[0]), int(rows[-1]) + 1, device=q.device)])
         seen = (keys <= rows[:, None]) & ((keys >= low[:, None]) | (keys < streams.sink))
+        counts.append(seen.sum(-1))
         part, some = q[:, :, rows], k[:, :, keys]
         scores = grouped(part, some)
         if rotary is not None:
             first = min(streams.sink, int(rows[-1]) + 1)  # column j is position j up to here
-            turned = rotary.turn(part, -(rows + 1 - seen.sum(-1)))
+            turned = rotary.turn(part, -(rows + 1 - counts[-1]))
             scores[..., :first] = grouped(turned, some[:, :, :first])
         scores = scores.mul_(scale).masked_fill_(~seen, float("-inf"))
         weights = scores.softmax(-1).to(v.dtype)
         z = weights.view(b, g, h // g * len(rows), -1) @ v[:, :, keys]
         out.append(z.view(b, h, len(rows), d))
-    return torch.cat(out, 2)
+    return torch.cat(out, 2), torch.cat(counts)
 
 
 def grouped(q: Float[Tensor, "b h n d"], k: Float[Tensor, "b g m d"]) -> Float[Tensor, "b h n m"]:

@@ -57,34 +57,38 @@ class Assembler:
         if template not in ("auto", "chat", "none"):
             raise BadInput(f"template={template}: use auto, chat or none")
         self.template = "chat" if chat and template != "none" else "none"
-        self._glue = "" if self._raw("b c") == self._raw("b") + self._raw("c") else " "
+        self._glue = "" if self.ids("b c") == self.ids("b") + self.ids("c") else " "
         self.head, self.tail = self._frame()
         self.null_query = next((text for text in NULL_QUERIES if self.known(text)), None)
 
-    def _raw(self, text: str) -> list[int]:
+    def ids(self, text: str) -> list[int]:
+        """Ids of a text as it stands, nothing put before or after it."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def piece(self, text: str) -> list[int]:
         """Ids of a piece as it stands inside a text."""
-        return self._raw(self._glue + text) if text else []
+        return self.ids(self._glue + text) if text else []
+
+    def beginning(self, ids: list[int]) -> list[int]:
+        """Ids of a whole text, with BOS exactly once."""
+        bos = self.tokenizer.bos_token_id
+        return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
 
     def _frame(self) -> tuple[list[int], list[int]]:
         """What stands before and after the user's text; BOS exactly once."""
-        bos = self.tokenizer.bos_token_id
         if self.template == "none":
-            return ([] if bos is None else [bos]), []
+            return self.beginning([]), []
         mark = "\u241f"
         text = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
         )
         left, right = text.split(mark)
-        head = self._raw(left)
-        return (head if bos is None or head[:1] == [bos] else [bos, *head]), self._raw(right)
+        return self.beginning(self.ids(left)), self.ids(right)
 
     def known(self, text: str) -> bool:
         """Whether the vocabulary holds a text: no unknown token in it."""
         unknown = self.tokenizer.unk_token_id
-        return unknown is None or unknown not in self._raw(text)
+        return unknown is None or unknown not in self.ids(text)
 
     def fits(self, needle: Needle) -> bool:
         """Whether the vocabulary holds the needle."""

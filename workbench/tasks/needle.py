@@ -25,6 +25,7 @@ __all__ = [
     "generate",
     "read_needles",
     "sentences_of",
+    "texts_of",
 ]
 
 KINDS = ("words", "numbers", "uuid", "sentence")
@@ -100,10 +101,15 @@ def _pieces(tokenizer: Any) -> list[str]:
 
 
 def sentences_of(source: str | Path | None, rng: np.random.Generator, assembler: Assembler) -> Iterator[list[int]]:
-    """An endless run of haystack sentences as ids: generated, or the user's file or folder of texts, in turn."""
+    """`texts_of` as ids."""
+    return map(assembler.piece, texts_of(source, rng))
+
+
+def texts_of(source: str | Path | None, rng: np.random.Generator) -> Iterator[str]:
+    """An endless run of haystack sentences: generated, or the user's file or folder of texts, in turn."""
     if source is None:
         while True:
-            yield assembler.piece(grammar.sentence(rng))
+            yield grammar.sentence(rng)
     path = Path(source)
     files = sorted(path.glob("**/*.txt")) if path.is_dir() else [path]
     try:
@@ -114,8 +120,7 @@ def sentences_of(source: str | Path | None, rng: np.random.Generator, assembler:
     if not parts:
         raise BadInput(f"haystack={source}: no text in it; give a text file or a folder of .txt files")
     start = int(rng.integers(len(parts)))
-    for part in itertools.cycle(parts[start:] + parts[:start]):
-        yield assembler.piece(part)
+    yield from itertools.cycle(parts[start:] + parts[:start])
 
 
 def blocks(
