@@ -12,22 +12,21 @@ import chz
 
 from workbench import backend_names
 from workbench.command import Command
+from workbench.entering import asked, check_cheaply, entered
 from workbench.errors import BadInput
+from workbench.option_values import DTYPES, either, one_of
 
 if TYPE_CHECKING:
     from workbench.models import Model
     from workbench_analyses.sinks.result import SinkScan
 
 PROOFS = ("default", "none")
-DTYPES = ("float32", "bfloat16", "float16")
 LEAST_LENGTH = 64
-ASIDE = ("out", "device", "batch")
-"""Options that change no number."""
 
 
 @chz.chz
 class ScanSinks:
-    """Options of the scan; all but those of ASIDE can change a number and belong to the question."""
+    """Options of the scan; all but out, device and batch can change a number and belong to the question."""
 
     model: str = chz.field(default="llama", doc="bundled name, local Hugging Face folder or hub id")
     texts: str | None = chz.field(default=None, doc="your texts: a text file or a folder of .txt files")
@@ -47,7 +46,7 @@ class ScanSinks:
     controls: int = chz.field(default=2, doc="heads of the same layer that each of them is compared with, at most")
     recent: int = chz.field(default=64, doc="keys that a window keeps beside the sinks")
     seed: int = chz.field(default=0, doc="draws texts and controls")
-    dtype: str = chz.field(default="float32", doc="float32, bfloat16 or float16")
+    dtype: str = chz.field(default="float32", doc=either(DTYPES))
     device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
     backend: str = chz.field(default="auto", doc=backend_names.DOC)
     trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
@@ -75,13 +74,11 @@ class ScanSinks:
         if self.massive_least < 0 or self.massive_ratio < 1:
             raise BadInput("massive_least must be at least 0 and massive_ratio at least 1")
         for name, known in (("proof", PROOFS), ("dtype", DTYPES)):
-            if getattr(self, name) not in known:
-                raise BadInput(f"{name}={getattr(self, name)}: use {', '.join(known)}")
+            one_of(name, getattr(self, name), known)
 
     def question(self) -> dict[str, Any]:
         """Every option that can change a number."""
-        asked = chz.asdict(self).items()
-        return {k: v for k, v in asked if k not in ASIDE and (k, v) != backend_names.UNSAID}
+        return asked(self)
 
 
 def scan(model: Model | str | ScanSinks = "llama", **options: Any) -> SinkScan:
@@ -90,33 +87,20 @@ def scan(model: Model | str | ScanSinks = "llama", **options: Any) -> SinkScan:
     Writes nothing unless `out=` is given. model: a loaded Model, a live TransformerBridge, a name, or a whole ScanSinks
     config. options: the fields of ScanSinks. Raises BadInput and ModelError in one line.
     """
-    if isinstance(model, ScanSinks):
-        config, loaded = chz.replace(model, **options) if options else model, None
-    elif isinstance(model, str):
-        config, loaded = ScanSinks(model=model, **{"out": None, **options}), None
-    else:
-        from workbench.models import load
-
-        loaded = load(model)
-        config = ScanSinks(model=loaded.name, **{"out": None, "backend": loaded.backend, **options})
-    _check_cheaply(config, locating=loaded is None)
+    config, loaded = entered(ScanSinks, model, options)
+    _check(config)
+    check_cheaply(config, loaded)
     from workbench_analyses.sinks.scan import run_scan
 
     return run_scan(config, loaded)
 
 
-def _check_cheaply(config: ScanSinks, locating: bool) -> None:
+def _check(config: ScanSinks) -> None:
     """What is wrong is said before torch is imported, which takes seconds."""
-    from workbench.atomic import check_writable
-    from workbench.sources import locate
     from workbench_analyses.sinks.reading import read_texts
 
-    if locating:
-        locate(config.model, config.trust_remote_code)
     if config.texts:
         read_texts(config.texts)
-    if config.out:
-        check_writable(config.out)
 
 
 COMMAND = Command(

@@ -12,33 +12,30 @@ import chz
 
 from workbench import backend_names
 from workbench.command import Command
+from workbench.entering import asked, check_cheaply, entered
 from workbench.errors import BadInput
+from workbench.option_values import DTYPES, RECEIVERS, SINK_RULES, either, one_of
 
 if TYPE_CHECKING:
     from workbench.models import Model
     from workbench_analyses.calibration.result import Calibration
 
-DTYPES = ("float32", "bfloat16", "float16")
 SCORES = ("full", "first")
-RULES = ("corrected", "paper")
-RECEIVERS = ("others", "all")
 TIMES = 5.0
 """What a is unless given: the paper's choice."""
 LEAST = 40
-ASIDE = ("out", "device", "batch")
-"""Options that change no number."""
 
 
 @chz.chz
 class CalibrateHeads:
-    """Options of the experiment; all but those of ASIDE can change a number and belong to the question."""
+    """Options of the experiment; all but out, device and batch can change a number and belong to the question."""
 
     model: str = chz.field(default="llama", doc="bundled name, local Hugging Face folder or hub id")
     task: str = chz.field(default="needle-choice", doc="needle-choice, yes-no, or JSONL of prompt, choices, answer")
     heads: str | None = chz.field(default=None, doc="a file with a list: it is judged, no head is selected")
     samples: int = chz.field(default=1000, doc="samples, at most; half selects heads, half judges the list")
     beta: float = chz.field(default=0.4, doc="share of its weight that a sink keeps")
-    rule: str = chz.field(default="corrected", doc="how sinks are found: corrected or paper")
+    rule: str = chz.field(default="corrected", doc=f"how sinks are found: {either(SINK_RULES)}")
     a: float = chz.field(default=TIMES, doc="a sink gets more than a times its share")
     absolute: float | None = chz.field(default=None, doc="instead of a: received attention above this number")
     exempt: tuple[int, ...] = chz.field(default=(0,), doc="tokens that are no sinks, counted from the first")
@@ -52,7 +49,7 @@ class CalibrateHeads:
     draws: int = chz.field(default=20, doc="random lists, layer by layer of the same size")
     template: str = chz.field(default="auto", doc="auto, chat or none")
     seed: int = chz.field(default=0, doc="draws samples, halves, tosses and controls")
-    dtype: str = chz.field(default="float32", doc="float32, bfloat16 or float16")
+    dtype: str = chz.field(default="float32", doc=either(DTYPES))
     device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
     backend: str = chz.field(default="auto", doc=backend_names.DOC)
     trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
@@ -62,9 +59,8 @@ class CalibrateHeads:
     @chz.validate
     def _sane(self) -> None:
         backend_names.checked(self.backend)
-        for name, known in (("rule", RULES), ("receivers", RECEIVERS), ("score", SCORES), ("dtype", DTYPES)):
-            if getattr(self, name) not in known:
-                raise BadInput(f"{name}={getattr(self, name)}: use {', '.join(known)}")
+        for name, known in (("rule", SINK_RULES), ("receivers", RECEIVERS), ("score", SCORES), ("dtype", DTYPES)):
+            one_of(name, getattr(self, name), known)
         if self.samples < LEAST:
             raise BadInput(f"samples={self.samples}: give at least {LEAST}, of which half select and half judge")
         if not 0 <= self.beta < 1:
@@ -88,8 +84,7 @@ class CalibrateHeads:
 
     def question(self) -> dict[str, Any]:
         """Every option that can change a number."""
-        asked = chz.asdict(self).items()
-        return {k: v for k, v in asked if k not in ASIDE and (k, v) != backend_names.UNSAID}
+        return asked(self)
 
 
 def calibrate(model: Model | str | CalibrateHeads = "llama", **options: Any) -> Calibration:
@@ -100,35 +95,22 @@ def calibrate(model: Model | str | CalibrateHeads = "llama", **options: Any) -> 
     model: a loaded Model, a live TransformerBridge, a name, or a whole CalibrateHeads config. options: the fields of
     CalibrateHeads. Raises BadInput and ModelError in one line.
     """
-    if isinstance(model, CalibrateHeads):
-        config, loaded = chz.replace(model, **options) if options else model, None
-    elif isinstance(model, str):
-        config, loaded = CalibrateHeads(model=model, **{"out": None, **options}), None
-    else:
-        from workbench.models import load
-
-        loaded = load(model)
-        config = CalibrateHeads(model=loaded.name, **{"out": None, "backend": loaded.backend, **options})
-    _check_cheaply(config, locating=loaded is None)
+    config, loaded = entered(CalibrateHeads, model, options)
+    _check(config)
+    check_cheaply(config, loaded)
     from workbench_analyses.calibration.experiment import run_experiment
 
     return run_experiment(config, loaded)
 
 
-def _check_cheaply(config: CalibrateHeads, locating: bool) -> None:
+def _check(config: CalibrateHeads) -> None:
     """What is wrong is said before torch is imported, which takes seconds."""
-    from workbench.atomic import check_writable
     from workbench.head_lists import read_heads
-    from workbench.sources import locate
     from workbench.tasks.choices import check_task
 
-    if locating:
-        locate(config.model, config.trust_remote_code)
     check_task(config.task)
     if config.heads:
         read_heads(config.heads)
-    if config.out:
-        check_writable(config.out)
 
 
 COMMAND = Command(

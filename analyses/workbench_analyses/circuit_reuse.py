@@ -13,6 +13,7 @@ import chz
 
 from workbench.command import RunKind
 from workbench.errors import BadInput
+from workbench.option_values import OUTSIDE, either, one_of
 
 if TYPE_CHECKING:
     from workbench.circuits import Circuit
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from workbench_analyses.circuits.result import Trace
     from workbench_analyses.circuits.reuse_result import Reuse
 
-ABLATIONS = ("resample", "mean", "zero")
 FEWEST_DRAWS = 99
 
 
@@ -34,7 +34,7 @@ class CircuitReuse:
     transfer: bool = chz.field(default=True, doc="run each circuit on the other's prompts; loads the models")
     samples: int = chz.field(default=50, doc="prompts of each task for that, others than those of the trace")
     controls: int = chz.field(default=99, doc="random circuits with as many heads in each layer")
-    ablation: str = chz.field(default="resample", doc="what heads outside a circuit give: resample, mean or zero")
+    ablation: str = chz.field(default="resample", doc=f"what heads outside a circuit give: {either(OUTSIDE)}")
     seed: int = chz.field(default=0, doc="draws shuffles, resamples, prompts and controls")
     device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
     memory: str = chz.field(default="500MB", doc="bytes that head sets at work may take")
@@ -44,8 +44,7 @@ class CircuitReuse:
     def _sane(self) -> None:
         from workbench.sizes import bytes_of
 
-        if self.ablation not in ABLATIONS:
-            raise BadInput(f"ablation={self.ablation}: use {', '.join(ABLATIONS)}")
+        one_of("ablation", self.ablation, OUTSIDE)
         for name in ("draws", "resamples"):
             if getattr(self, name) < FEWEST_DRAWS:
                 raise BadInput(f"{name}={getattr(self, name)}: give at least {FEWEST_DRAWS}")

@@ -14,24 +14,23 @@ from typing import TYPE_CHECKING, Any
 import chz
 
 from workbench.command import Command
-from workbench.errors import BadInput, did_you_mean
+from workbench.entering import asked, check_cheaply, entered
+from workbench.errors import BadInput
+from workbench.option_values import EXACT_DTYPES, MISFITS, either, one_of
 
 if TYPE_CHECKING:
     from workbench.models import Model
     from workbench_analyses.circuits.repair_result import Repair
 
-DTYPES = ("float32", "bfloat16", "float16", "float64")
 ONTO = {"colored-objects": ("wrong-colour", "other-colour")}
 """Labels that heads are pointed at unless given: in the paper, the listed colours that are not the answer."""
 LEAST = 16
-ASIDE = ("out", "device", "batch")
-"""Options that change no number."""
 _HEAD = re.compile(r"L?(\d+)[.H](\d+)")
 
 
 @chz.chz
 class RepairHeads:
-    """Options of the experiment; all but those of ASIDE can change a number and belong to the question."""
+    """Options of the experiment; all but out, device and batch can change a number and belong to the question."""
 
     model: str = chz.field(default="planted-ioi", doc="bundled name, local Hugging Face folder or hub id")
     heads: tuple[str, ...] = chz.field(doc="heads that are pointed elsewhere, as 12.3,13.4 (layer.head, from 0)")
@@ -41,11 +40,11 @@ class RepairHeads:
     )
     samples: int = chz.field(default=200, doc="prompts")
     draws: int = chz.field(default=19, doc="of random tokens, and of random heads")
-    misfits: str = chz.field(default="replace", doc="words that are not one token: replace or refuse")
+    misfits: str = chz.field(default="replace", doc=f"words that are not one token: {either(MISFITS)}")
     bos: bool | None = chz.field(default=None, doc="begin prompts with BOS; default: as the tokenizer does")
     force: bool = chz.field(default=False, doc="go on where the model cannot do the task")
     seed: int = chz.field(default=0, doc="draws prompts and controls")
-    dtype: str = chz.field(default="float32", doc="float32, bfloat16, float16 or float64")
+    dtype: str = chz.field(default="float32", doc=either(EXACT_DTYPES))
     device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
     trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     batch: int = chz.field(default=50, doc="prompts at a time")
@@ -53,9 +52,8 @@ class RepairHeads:
 
     @chz.validate
     def _sane(self) -> None:
-        for name, values in {"dtype": DTYPES, "misfits": ("replace", "refuse")}.items():
-            if (value := getattr(self, name)) not in values:
-                raise BadInput(f"{name}={value}: use {', '.join(values)}.{did_you_mean(value, values)}")
+        for name, known in (("dtype", EXACT_DTYPES), ("misfits", MISFITS)):
+            one_of(name, getattr(self, name), known)
         heads_of(self.heads)
         if self.onto is not None and (not self.onto or len(set(self.onto)) < len(self.onto)):
             raise BadInput(f"onto={','.join(self.onto)}: give labels, each once")
@@ -68,8 +66,7 @@ class RepairHeads:
 
     def question(self) -> dict[str, Any]:
         """Every option that can change a number, however it was written."""
-        asked = {k: v for k, v in chz.asdict(self).items() if k not in ASIDE}
-        return {**asked, "heads": heads_of(self.heads), "onto": self.labels}
+        return {**asked(self), "heads": heads_of(self.heads), "onto": self.labels}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -102,36 +99,22 @@ def repair(model: Model | str | RepairHeads = "planted-ioi", **options: Any) -> 
         given = options["heads"]
         given = given.split(",") if isinstance(given, str) else given
         options["heads"] = tuple(h if isinstance(h, str) else f"{h[0]}.{h[1]}" for h in given)
-    if isinstance(model, RepairHeads):
-        config, loaded = chz.replace(model, **options) if options else model, None
-    else:
-        if "heads" not in options:
-            raise BadInput("heads= is missing: name heads as layer.head, as in heads=12.3,13.4")
-        loaded = None
-        if not isinstance(model, str):
-            from workbench.models import load
-
-            loaded = load(model)
-        name = model if isinstance(model, str) else loaded.name if loaded else ""
-        config = RepairHeads(model=name, **{"out": None, **options})
-    _check_cheaply(config, locating=loaded is None)
+    elif not isinstance(model, RepairHeads):
+        raise BadInput("heads= is missing: name heads as layer.head, as in heads=12.3,13.4")
+    config, loaded = entered(RepairHeads, model, options)
+    _check(config)
+    check_cheaply(config, loaded)
     from workbench_analyses.circuits.repairing import run_repair
 
     return run_repair(config, loaded)
 
 
-def _check_cheaply(config: RepairHeads, locating: bool) -> None:
+def _check(config: RepairHeads) -> None:
     """What is wrong is said before torch is imported, which takes seconds."""
-    from workbench.atomic import check_writable
-    from workbench.sources import locate
     from workbench.tasks.circuit_prompts import circuit_task
 
     circuit_task(config.task)
     config.labels  # noqa: B018 - raises where nobody says them
-    if locating:
-        locate(config.model, config.trust_remote_code)
-    if config.out:
-        check_writable(config.out)
 
 
 COMMAND = Command(

@@ -11,23 +11,21 @@ import chz
 
 from workbench import backend_names
 from workbench.command import Command
+from workbench.entering import asked, check_cheaply, entered
 from workbench.errors import BadInput
+from workbench.option_values import ABLATIONS, CALM, DTYPES, either, one_of
 
 if TYPE_CHECKING:
     from workbench.models import Model
     from workbench_analyses.retrieval.result import Scan
 
 PROOFS = ("default", "full", "none")
-DTYPES = ("float32", "bfloat16", "float16")
-ABLATIONS = ("zero", "mean", "resample", "uniform", "window")
 LEAST_LENGTH = 64
-ASIDE = ("out", "device", "batch")
-"""Options that change no number."""
 
 
 @chz.chz
 class ScanHeads:
-    """Options of the scan; all but those of ASIDE can change a number and belong to the question."""
+    """Options of the scan; all but out, device and batch can change a number and belong to the question."""
 
     model: str = chz.field(default="llama", doc="bundled name, local Hugging Face folder or hub id")
     context: int = chz.field(default=1024, doc="longest prompt in tokens; a half and a quarter of it are scanned too")
@@ -44,11 +42,11 @@ class ScanHeads:
     proof: str = chz.field(
         default="default", doc="default: masking curves; full: 199 draws, heads kept, reasoning; none"
     )
-    ablation: str = chz.field(default="zero", doc="how the proof masks: zero, mean, resample, uniform or window")
+    ablation: str = chz.field(default="zero", doc=f"how the proof masks: {either((*ABLATIONS, 'window'))}")
     sink: int = chz.field(default=4, doc="first tokens that a windowed head of the proof still sees")
     recent: int = chz.field(default=64, doc="last tokens that a windowed head of the proof still sees")
     seed: int = chz.field(default=0, doc="draws needles, haystacks and controls")
-    dtype: str = chz.field(default="float32", doc="float32, bfloat16 or float16")
+    dtype: str = chz.field(default="float32", doc=either(DTYPES))
     device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
     backend: str = chz.field(default="auto", doc=backend_names.DOC)
     trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
@@ -66,12 +64,9 @@ class ScanHeads:
             raise BadInput(f"depths={list(self.depths)}: depths are percentages from 0 to 100")
         if self.rounds < 1 or self.batch < 1 or self.seed < 0:
             raise BadInput("rounds and batch must be at least 1, seed at least 0")
-        if self.proof not in PROOFS:
-            raise BadInput(f"proof={self.proof}: use {', '.join(PROOFS)}")
-        if self.dtype not in DTYPES:
-            raise BadInput(f"dtype={self.dtype}: use {', '.join(DTYPES)}")
-        if self.ablation not in ABLATIONS:
-            raise BadInput(f"ablation={self.ablation}: use {', '.join(ABLATIONS)}")
+        one_of("proof", self.proof, PROOFS)
+        one_of("dtype", self.dtype, DTYPES)
+        one_of("ablation", self.ablation, (*ABLATIONS, "window"))
         if self.sink < 0 or self.recent < 1:
             raise BadInput(f"sink={self.sink}, recent={self.recent}: a window has sink ≥ 0 and recent ≥ 1")
         if self.until is not None and not 0 < self.until <= 1:
@@ -84,9 +79,7 @@ class ScanHeads:
 
     def question(self) -> dict[str, Any]:
         """Every option that can change a number."""
-        asked = {k: v for k, v in chz.asdict(self).items() if k not in (*ASIDE, "context")}
-        asked = {k: v for k, v in asked.items() if (k, v) != backend_names.UNSAID}
-        return asked | {"lengths": self.prompt_lengths}
+        return asked(self, (*CALM, "context")) | {"lengths": self.prompt_lengths}
 
 
 def scan(model: Model | str | ScanHeads = "llama", **options: Any) -> Scan:
@@ -95,33 +88,20 @@ def scan(model: Model | str | ScanHeads = "llama", **options: Any) -> Scan:
     model: a loaded Model, a live TransformerBridge, a name, or a whole ScanHeads config. options: the fields of
     ScanHeads. Raises BadInput and ModelError in one line.
     """
-    if isinstance(model, ScanHeads):
-        config, loaded = chz.replace(model, **options) if options else model, None
-    elif isinstance(model, str):
-        config, loaded = ScanHeads(model=model, **{"out": None, **options}), None
-    else:
-        from workbench.models import load
-
-        loaded = load(model)
-        config = ScanHeads(model=loaded.name, **{"out": None, "backend": loaded.backend, **options})
-    _check_cheaply(config, locating=loaded is None)
+    config, loaded = entered(ScanHeads, model, options)
+    _check(config)
+    check_cheaply(config, loaded)
     from workbench_analyses.retrieval.scan import run_scan
 
     return run_scan(config, loaded)
 
 
-def _check_cheaply(config: ScanHeads, locating: bool) -> None:
+def _check(config: ScanHeads) -> None:
     """What is wrong is said before torch is imported, which takes seconds."""
-    from workbench.atomic import check_writable
-    from workbench.sources import locate
     from workbench.tasks.needle import read_needles
 
-    if locating:
-        locate(config.model, config.trust_remote_code)
     if config.needles:
         read_needles(config.needles)
-    if config.out:
-        check_writable(config.out)
 
 
 COMMAND = Command("scan-heads", "find the retrieval heads of a model, prove them, report", ScanHeads, scan, ())

@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING, Any
 import chz
 
 from workbench.command import Command
-from workbench.errors import BadInput, did_you_mean
+from workbench.entering import asked, check_cheaply, entered
+from workbench.errors import BadInput
+from workbench.option_values import CALM, EXACT_DTYPES, MISFITS, OUTSIDE, either, one_of
 
 if TYPE_CHECKING:
     from workbench.models import Model
     from workbench_analyses.circuits.result import Trace
 
-DTYPES = ("float32", "bfloat16", "float16", "float64")
 MLPS = ("live", "frozen")
-MISFITS = ("replace", "refuse")
-ABLATIONS = ("resample", "mean", "zero")
 QUALITY = ("default", "none")
 LEAST = 16
 KEYS = ("gpt2-ioi",)
-ASIDE = ("out", "device", "batch", "memory", "key")
+ASIDE = (*CALM, "memory", "key")
 """Options that change no number."""
 
 
@@ -45,16 +44,16 @@ class TraceCircuit:
     depth: int = chz.field(default=4, doc="stages at most, counted from the logits")
     mlps: str = chz.field(default="live", doc="MLPs between sender and receiver: live or frozen")
     edges: bool = chz.field(default=True, doc="ask every receiver by itself: who tells it?")
-    ablation: str = chz.field(default="resample", doc="what heads outside a circuit give: resample, mean or zero")
+    ablation: str = chz.field(default="resample", doc=f"what heads outside a circuit give: {either(OUTSIDE)}")
     quality: str = chz.field(default="default", doc="faithfulness, completeness, minimality, curves: default or none")
     key: str | None = chz.field(default=None, doc="published circuit to compare with: gpt2-ioi")
     names: tuple[str, ...] | None = chz.field(default=None, doc="ioi: names instead of the published 99")
     folder: str | None = chz.field(default=None, doc="ioi: folder with templates and words in MIB's form")
-    misfits: str = chz.field(default="replace", doc="words that are not one token: replace or refuse")
+    misfits: str = chz.field(default="replace", doc=f"words that are not one token: {either(MISFITS)}")
     force: bool = chz.field(default=False, doc="go on where the model cannot do the task")
     bos: bool | None = chz.field(default=None, doc="begin prompts with BOS; default: as the tokenizer does")
     seed: int = chz.field(default=0, doc="draws prompts, resamples and controls")
-    dtype: str = chz.field(default="float32", doc="float32, bfloat16, float16 or float64")
+    dtype: str = chz.field(default="float32", doc=either(EXACT_DTYPES))
     device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
     trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     batch: int = chz.field(default=50, doc="prompts at a time")
@@ -63,10 +62,10 @@ class TraceCircuit:
 
     @chz.validate
     def _sane(self) -> None:
-        known = {"dtype": DTYPES, "mlps": MLPS, "misfits": MISFITS, "ablation": ABLATIONS, "quality": QUALITY}
-        for name, values in known.items():
-            if (value := getattr(self, name)) not in values:
-                raise BadInput(f"{name}={value}: use {', '.join(values)}.{did_you_mean(value, values)}")
+        for name, known in (
+            ("dtype", EXACT_DTYPES), ("mlps", MLPS), ("misfits", MISFITS), ("ablation", OUTSIDE), ("quality", QUALITY),
+        ):  # fmt: skip
+            one_of(name, getattr(self, name), known)
         if self.key is not None and self.key not in KEYS:
             raise BadInput(f"key={self.key}: published circuits are {', '.join(KEYS)}")
         if self.samples < LEAST:
@@ -82,7 +81,7 @@ class TraceCircuit:
 
     def question(self) -> dict[str, Any]:
         """Every option that can change a number."""
-        return {k: v for k, v in chz.asdict(self).items() if k not in ASIDE}
+        return asked(self, ASIDE)
 
 
 def trace(model: Model | str | TraceCircuit = "gpt2", **options: Any) -> Trace:
@@ -91,36 +90,23 @@ def trace(model: Model | str | TraceCircuit = "gpt2", **options: Any) -> Trace:
     model: a loaded Model, a live TransformerBridge, a name, or a whole TraceCircuit config. options: the fields of
     TraceCircuit. Raises BadInput and ModelError in one line, also where the model cannot do the task.
     """
-    if isinstance(model, TraceCircuit):
-        config, loaded = chz.replace(model, **options) if options else model, None
-    elif isinstance(model, str):
-        config, loaded = TraceCircuit(model=model, **{"out": None, **options}), None
-    else:
-        from workbench.models import load
-
-        loaded = load(model)
-        config = TraceCircuit(model=loaded.name, **{"out": None, **options})
-    _check_cheaply(config, locating=loaded is None)
+    config, loaded = entered(TraceCircuit, model, options)
+    _check(config)
+    check_cheaply(config, loaded)
     from workbench_analyses.circuits.experiment import run_trace
 
     return run_trace(config, loaded)
 
 
-def _check_cheaply(config: TraceCircuit, locating: bool) -> None:
+def _check(config: TraceCircuit) -> None:
     """What is wrong is said before torch is imported, which takes seconds."""
-    from workbench.atomic import check_writable
     from workbench.sizes import bytes_of
-    from workbench.sources import locate
     from workbench.tasks.circuit_prompts import checked_corruption, circuit_task
 
     task = circuit_task(config.task)
     if config.corruption is not None:
         checked_corruption(config.corruption, task.corruptions)
     bytes_of(config.memory, "memory")
-    if locating:
-        locate(config.model, config.trust_remote_code)
-    if config.out:
-        check_writable(config.out)
 
 
 COMMAND = Command(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from planted_draws import generated
+from workbench_analyses.circuits import experiment
 from workbench_analyses.circuits.entering import entering
 from workbench_analyses.circuits.evidence import Evidence
 from workbench_analyses.circuits.published import PUBLISHED, against_key
@@ -19,7 +20,8 @@ from workbench_analyses.trace_circuit import TraceCircuit, trace
 
 import workbench as wb
 from workbench.circuits import NO_ROLE, read_circuit
-from workbench.errors import BadInput
+from workbench.cli import main
+from workbench.errors import BadInput, TooLarge
 from workbench.reference_models.catalogue import BUNDLED
 from workbench.reference_models.planted.ioi_circuit import build_circuit
 from workbench.reference_models.planted.ioi_key import TASK_ROLES, edges, needed, shown
@@ -207,6 +209,28 @@ def test_the_report_says_what_was_found_and_measures_are_kept(model, tmp_path):
     assert found.quality is not None and found.quality.randoms.p == pytest.approx(0.01)
     assert all(word in page for word in ("S-inhibition", "duplicate token", "Completeness", "CPR", "trace-circuit"))
     assert not [h for h in found.circuit.heads if h.role == NO_ROLE]
+
+
+def test_quality_that_fails_leaves_the_report_and_exit_code_1(tmp_path, monkeypatch, capsys):
+    """Whatever goes wrong at the end, the trace before it stands, says so, and is measured when asked again."""
+    words = ["trace-circuit", "model=planted-ioi", "samples=24", "explore=16", "edges=false", f"out={tmp_path}"]
+    faults = (TooLarge("no room for <it>: give memory="), "no room for <it>"), (RuntimeError("oh"), "RuntimeError: oh")
+    for error, said in faults:
+
+        def failing(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(experiment, "measured", failing)
+        assert main(words) == 1
+        (folder,) = tmp_path.iterdir()
+        page, record = (folder / "report.html").read_text(), json.loads((folder / "run.json").read_text())
+        assert f"NOT measured: {said}".replace("<", "&lt;").replace(">", "&gt;") in page and "duplicate token" in page
+        assert record["state"] == "failed" and record["error"].startswith(f"quality: {said}")
+        assert record["summary"]["unmeasured"].startswith(said) and read_circuit(folder).nodes
+        assert f"quality NOT measured ({said}" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.undo()
+    assert main(words) == 0 and json.loads((folder / "run.json").read_text())["state"] == "done"
+    assert "Completeness" in (folder / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

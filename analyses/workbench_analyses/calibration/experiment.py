@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 
-from workbench import backends
 from workbench.controls import Heads, matched_lists, p_value
-from workbench.cost import peak_memory
 from workbench.errors import BadInput
 from workbench.head_lists import act_list, head_list
-from workbench.heads import ModelIdentity
-from workbench.models import Model, load
+from workbench.jobs import Job
+from workbench.jsonable import digest
+from workbench.models import Model
 from workbench.paired import discordant, flips_for, mcnemar_p, sign_flip_p
-from workbench.progress import Report, progress
-from workbench.runs import Remember, Run, unremembered
+from workbench.progress import Report
+from workbench.runs import Run
 from workbench.sinks import LEAST_QUERIES, prompt_sinks
 from workbench.tasks.assembling import Assembler
 from workbench.tasks.choices import ChoiceSample, choice_samples
@@ -38,47 +34,38 @@ UNIT = 32
 @dataclass
 class _Work:
     config: CalibrateHeads
-    model: Model
-    identity: ModelIdentity
+    job: Job[CalibrateHeads]
     layers: tuple[int, ...]
-    remember: Remember
+
+    @property
+    def model(self) -> Model:
+        return self.job.model
 
 
 def run_experiment(config: CalibrateHeads, model: Model | None = None) -> Calibration:
     """The whole experiment; a run folder is written below `config.out`, if that is given."""
-    started = time.perf_counter()
-    model = model or load(config.model, config.dtype, config.device, config.trust_remote_code)
-    backends.demand(config.backend, model.device)
+    job = Job(config, model)
+    model = job.model
     listed = given_heads(config, model) if config.heads else None
     layers = tried_layers(config, model, listed or ())
     samples = choice_samples(
         config.task, Assembler(model.tokenizer, config.template), config.samples, config.seed, config.score
     )
     _check(config, model, samples)
-    identity = ModelIdentity(model.name, *model.identity())
-    asked = hashlib.sha256(json.dumps([(s.prompt, s.choices, s.answer) for s in samples]).encode()).hexdigest()[:16]
-    question = {**config.question(), "identity": [identity.config_hash, identity.weights], "asked": asked}
+    question = {**config.question(), "asked": digest([(s.prompt, s.choices, s.answer) for s in samples])}
     question |= {"list": listed} if listed else {}
-    backend, opened = backends.in_words(config.backend, model.device), nullcontext()
-    if config.out:
-        opened = Run.open(config.out, "calibrate", model.name, question, model.label, backend)
-    with backends.used(model, config.backend), opened as run, progress() as stages:
-        work = _Work(config, model, identity, layers, run.remember if run else unremembered)
+    with job.running("calibrate", question) as stages:
+        work = _Work(config, job, layers)
         select, hold = halves(samples, config.seed)
         if listed:
             measured: Alone | Given = _given(work, listed, hold, stages.stage("sinks"))
         else:
             measured = _alone(work, select, stages.stage("each head alone"))
         judgement = _judge(work, measured, hold, stages.stage("lists"))
-        cost = {"seconds": time.perf_counter() - started, "peak_memory_mib": peak_memory()}
-        path = str(run.path) if run else None
         result = Calibration(
-            config, model.label, identity, layers, model.n_layers, measured, judgement, cost, path
-        )  # fmt: skip
-        if run is not None:
-            save(result, run)
-            for warning in run.warnings:
-                stages.note(f"note: {warning}")
+            config, model.label, job.identity, layers, model.n_layers, measured, judgement, job.cost(), job.path
+        )
+        job.keep(result, files)
     return result
 
 
@@ -111,7 +98,7 @@ def _alone(work: _Work, samples: Sequence[ChoiceSample], report: Report) -> Alon
     chunks = [samples[i : i + UNIT] for i in range(0, len(samples), UNIT)]
     for i, chunk in enumerate(chunks):
         parts.append(
-            work.remember(f"alone-{i}", lambda c=chunk: (each_alone(config, work.model, work.layers, c), {}))[0]
+            work.job.remember(f"alone-{i}", lambda c=chunk: (each_alone(config, work.model, work.layers, c), {}))[0]
         )
         report(i + 1, len(chunks))
     margin = np.concatenate([p["margin"] for p in parts])
@@ -137,13 +124,13 @@ def _given(work: _Work, heads: Heads, samples: Sequence[ChoiceSample], report: R
     """Where a given list has something to calibrate, on the half that judges it."""
     chunks, parts = [samples[i : i + UNIT] for i in range(0, len(samples), UNIT)], []
     for i, chunk in enumerate(chunks):
-        parts.append(work.remember(f"sinks-{i}", lambda c=chunk: (_sinks(work, c), {}))[0]["sinks"])
+        parts.append(work.job.remember(f"sinks-{i}", lambda c=chunk: (_sinks(work, c), {}))[0]["sinks"])
         report(i + 1, len(chunks))
     sinks = np.concatenate(parts, -1) > 0
     tried = _tried(work)
     eligible = sum(int(sinks[h].sum()) for h in heads), len(heads) * len(samples)
     return Given(
-        list_source(work.config, work.identity), heads, tried, np.array([sinks[h].mean() for h in tried]), eligible
+        list_source(work.config, work.job.identity), heads, tried, np.array([sinks[h].mean() for h in tried]), eligible
     )
 
 
@@ -162,12 +149,12 @@ def _judge(work: _Work, measured: Alone | Given, samples: Sequence[ChoiceSample]
     chosen = measured.heads if isinstance(measured, Given) else measured.helpful
     matched, enumerated = matched_lists(chosen, tried, config.draws, config.seed) if chosen else ([], False)
     lists: list[Heads] = [(), tried, *([chosen] if chosen else []), *matched]
-    key = hashlib.sha256(json.dumps(lists).encode()).hexdigest()[:8]
+    key = digest(lists)[:8]
     chunks, parts = [samples[i : i + UNIT] for i in range(0, len(samples), UNIT)], []
     for i, chunk in enumerate(chunks):
         unit = f"lists-{i}-{key}"
         parts.append(
-            work.remember(unit, lambda c=chunk: ({"margin": margins_of_lists(config, work.model, lists, c)}, {}))[0]
+            work.job.remember(unit, lambda c=chunk: ({"margin": margins_of_lists(config, work.model, lists, c)}, {}))[0]
         )
         report(i + 1, len(chunks))
     base, every, *rest = np.concatenate([p["margin"] for p in parts], 1)
@@ -179,8 +166,8 @@ def _judge(work: _Work, measured: Alone | Given, samples: Sequence[ChoiceSample]
     )
 
 
-def save(result: Calibration, run: Run) -> None:
-    """Write the table of heads, the list in two layouts, the report, the record."""
+def files(result: Calibration, run: Run) -> None:
+    """The table of heads, the list in two layouts."""
     import pandas as pd
 
     run.write_text("head_list.json", head_list(result.heads, result.about_list()))
@@ -188,5 +175,3 @@ def save(result: Calibration, run: Run) -> None:
         run.write_text("head_list_act.json", act_list(result.heads, result.n_layers))
     if rows := result.rows():
         run.write_table("heads.parquet", pd.DataFrame(rows))
-    run.write_text("report.html", result.report())
-    run.finish(result.summary(), result.cost)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from workbench import atomic
 from workbench.controls import Heads
 from workbench.head_lists import FIRST_LAYER
 from workbench.heads import Head, ModelIdentity
-from workbench_analyses.calibrate_heads import ASIDE, COMMAND, CalibrateHeads
+from workbench.reported import OfCommand
+from workbench_analyses.calibrate_heads import COMMAND, CalibrateHeads
 from workbench_analyses.calibration.measured import Alone, Given, Judgement
 
 APPLICABLE = 0.05
@@ -22,8 +21,11 @@ TOP = 10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Calibration:
+class Calibration(OfCommand):
     """What calibrating sinks does to a task's answers. measured: every head alone, or a list that was given."""
+
+    typed = COMMAND
+    always = ("model", "task")
 
     config: CalibrateHeads
     model_label: str
@@ -34,10 +36,6 @@ class Calibration:
     judgement: Judgement
     cost: dict[str, float]
     path: str | None = None
-
-    def __repr__(self) -> str:
-        """The finding in a line."""
-        return f"Calibration({self.model_label}: {self.verdict})"
 
     @property
     def alone(self) -> Alone:
@@ -126,13 +124,6 @@ class Calibration:
         few = ", the least that so few can give" if self.helps and j.p > 0.05 else ""
         return f"{word} {control} ({gain}; against them p = {j.p:.3f}{few})"
 
-    @property
-    def command(self) -> str:
-        """The command line that gives the same numbers."""
-        from workbench.options import command_line
-
-        return command_line(COMMAND, self.config, always=("model", "task"), never=ASIDE)
-
     def rows(self) -> list[dict[str, Any]]:
         """One row a head that was calibrated alone, as in heads.parquet."""
         if isinstance(self.measured, Given):
@@ -162,14 +153,11 @@ class Calibration:
         """Heads by the size of their effect, the largest gain first."""
         return sorted(self.rows(), key=lambda row: (-row["gain"], row["layer"], row["head"]))
 
-    def report(self, path: str | Path | None = None) -> str:
-        """The report as one offline HTML page; written to `path` where one is given."""
+    def page(self) -> str:
+        """The report as one offline HTML page."""
         from workbench_analyses.calibration.report import report
 
-        page = report(self)
-        if path is not None:
-            atomic.write_bytes(Path(path), page.encode())
-        return page
+        return report(self)
 
     def plot(self) -> Any:
         """Every head's effect against how sure it is, as a Plotly figure."""

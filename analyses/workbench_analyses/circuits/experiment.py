@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
+import os
+import traceback
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import chz
 import numpy as np
 
 from workbench.circuits import Circuit
-from workbench.cost import peak_memory
-from workbench.errors import BadInput
+from workbench.errors import BadInput, WorkbenchError
 from workbench.heads import ModelIdentity
-from workbench.models import Model, load
+from workbench.jobs import Job
+from workbench.jsonable import digest
+from workbench.models import Model
 from workbench.patching import activation_effects
-from workbench.progress import Report, Stages, progress
+from workbench.progress import Report, Stages
 from workbench.runs import Remember, Run, unremembered
 from workbench.scores_io import score_files
 from workbench.sizes import bytes_of
@@ -71,28 +70,18 @@ class Work:
 
 def run_trace(config: TraceCircuit, model: Model | None = None) -> Trace:
     """The whole trace; a run folder is written below `config.out`, if that is given."""
-    started = time.perf_counter()
-    model = model or load(config.model, config.dtype, config.device, config.trust_remote_code)
-    work = Work.of(config, model)
+    job = Job(config, model)
+    work = Work.of(config, job.model)
     if config.key is not None:
-        check_key(config.key, model, config.task)
-    found = behaviour(model, work.prompts.prompts, config.batch)
-    check_behaviour(found, model.name, config.task, config.force)
-    identity = ModelIdentity(model.name, *model.identity())
+        check_key(config.key, job.model, config.task)
+    found = behaviour(job.model, work.prompts.prompts, config.batch)
+    check_behaviour(found, job.model.name, config.task, config.force)
     every = (*work.prompts.prompts, *(work.free.prompts if work.free else ()))
-    asked = hashlib.sha256(json.dumps([(p.clean, p.corrupted, p.answers) for p in every]).encode()).hexdigest()[:16]
-    question = {**config.question(), "identity": [identity.config_hash, identity.weights], "asked": asked}
-    opened = Run.open(config.out, "trace-circuit", model.name, question, model.label) if config.out else nullcontext()
-    with opened as run, progress() as shown:
-        if run is not None:
-            work.remember = run.remember
-        result = _traced(work, found, identity, shown)
-        cost = {"seconds": time.perf_counter() - started, "peak_memory_mib": peak_memory()}
-        result = Trace(**{**result.__dict__, "cost": cost, "path": str(run.path) if run else None})
-        if run is not None:
-            save(result, run)
-            for warning in run.warnings:
-                shown.note(f"note: {warning}")
+    asked = digest([(p.clean, p.corrupted, p.answers) for p in every])
+    with job.running("trace-circuit", {**config.question(), "asked": asked}) as shown:
+        work.remember = job.remember
+        result = replace(_traced(work, found, job.identity, shown), cost=job.cost(), path=job.path)
+        job.keep(result, files)
     return result
 
 
@@ -124,7 +113,18 @@ def _traced(work: Work, found: Behaviour, identity: ModelIdentity, shown: Stages
     trace = Trace(config, model.label, circuit, found, stages, choices, ablation, None, work.prompts.left_out, {})
     if config.quality == "none" or not circuit.nodes:
         return trace
-    return trace.with_quality(measured(_asked(work), circuit, shown.stage("quality")))
+    return replace(trace, **_measured(work, circuit, shown))
+
+
+def _measured(work: Work, circuit: Circuit, shown: Stages) -> dict[str, Any]:
+    """The quality, or why there is none: a trace of hours is not lost for it."""
+    try:
+        return {"quality": measured(_asked(work), circuit, shown.stage("quality"))}
+    except Exception as error:  # memory, disk, prompts that cannot be drawn: whatever it is, the report says it
+        if os.environ.get("WORKBENCH_DEBUG") == "1":
+            traceback.print_exc()
+        reason = str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
+        return {"unmeasured": " ".join(reason.split())}
 
 
 def _asked(work: Work) -> Asked:
@@ -186,12 +186,10 @@ def _ablated(work: Work, report: Report) -> Ablation | None:
     return Ablation(found, clean, entering(found, -clean, config.seed))
 
 
-def save(result: Trace, run: Run) -> None:
-    """Write the circuit, its heads as a table, effects prompt by prompt, the ranking as scores, the report, the record."""
+def files(result: Trace, run: Run) -> None:
+    """The circuit, its heads as a table, effects prompt by prompt, the ranking as scores."""
     run.write_text("circuit.json", result.circuit.json())
     run.write_text("heads.csv", result.circuit.csv())
     run.write_tensors("effects.safetensors", result.effects())
     for name, text in score_files(result.scores).items():
         run.write_text(name, text)
-    run.write_text("report.html", result.report())
-    run.finish(result.summary(), result.cost)

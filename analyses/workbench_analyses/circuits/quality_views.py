@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 NOT_MEASURED = "Not measured: the quality of this circuit was not asked for, or it has no heads."
 
 
-def quality_blocks(quality: Quality | None, circuit: Circuit) -> list[Block]:
-    """Everything about the quality of a circuit."""
+def quality_blocks(quality: Quality | None, circuit: Circuit, unmeasured: str | None = None) -> list[Block]:
+    """Everything about the quality of a circuit, or why it could not be measured."""
+    if unmeasured is not None:
+        again = "The same command measures it again; everything before it is kept."
+        return [Prose((again,), callout=f"NOT measured: {unmeasured}", tone="warn")]
     if quality is None:
         return [Prose((NOT_MEASURED,))]
     out: list[Block] = [_faithfulness(quality)]

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from workbench import atomic
 from workbench.controls import Heads, p_value
 from workbench.heads import ModelIdentity
 from workbench.paired import discordant, mcnemar_p
+from workbench.reported import OfCommand
 from workbench.views.masking import wilson
-from workbench_analyses.repair_heads import ASIDE, COMMAND, RepairHeads
+from workbench_analyses.repair_heads import COMMAND, RepairHeads
 
 LEVEL = 0.05
 
@@ -50,14 +49,17 @@ class Arm:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Repair:
+@dataclass(frozen=True, eq=False, repr=False)
+class Repair(OfCommand):
     """What pointing some heads at labelled tokens does to a task.
 
     base: no edit. repaired: the heads at the labels, which takes the answer's label to do (an oracle). random_tokens: the
     same heads at as many random other tokens, drawn anew for every prompt. random_heads: as many random other heads in
     each layer at the labels; enumerated: all there are.
     """
+
+    typed = COMMAND
+    always = ("model", "heads", "task")
 
     config: RepairHeads
     model_label: str
@@ -123,25 +125,11 @@ class Repair:
             "left_out": list(self.left_out), "cost": self.cost, "run": self.path,
         }  # fmt: skip
 
-    @property
-    def command(self) -> str:
-        """The command line that gives the same numbers."""
-        from workbench.options import command_line
-
-        return command_line(COMMAND, self.config, always=("model", "heads", "task"), never=ASIDE)
-
-    def report(self, path: str | Path | None = None) -> str:
-        """The report as one offline HTML page; written to `path` where one is given."""
+    def page(self) -> str:
+        """The report as one offline HTML page."""
         from workbench_analyses.circuits.repair_views import report
 
-        page = report(self)
-        if path is not None:
-            atomic.write_bytes(Path(path), page.encode())
-        return page
-
-    def __repr__(self) -> str:
-        """The finding in a line."""
-        return f"Repair({self.model_label}: {self.verdict})"
+        return report(self)
 
     def __rich__(self) -> Any:
         """The terminal table."""

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +10,12 @@ import torch
 
 import workbench as wb
 from workbench.controls import Heads, matched_lists
-from workbench.cost import peak_memory
 from workbench.errors import BadInput
-from workbench.heads import ModelIdentity
-from workbench.models import Model, load
+from workbench.jobs import Job
+from workbench.jsonable import digest
+from workbench.models import Model
 from workbench.patching import head_sets
-from workbench.progress import progress
-from workbench.runs import Run, unremembered
+from workbench.runs import Run
 from workbench.tasks.circuit_prompts import CircuitPrompt, circuit_rows, make_prompts
 from workbench_analyses.circuits.repair_result import Arm, Repair
 from workbench_analyses.repair_heads import RepairHeads, heads_of
@@ -38,36 +33,28 @@ class Aim:
 
 def run_repair(config: RepairHeads, model: Model | None = None) -> Repair:
     """The whole experiment; a run folder is written below `config.out`, if that is given."""
-    started = time.perf_counter()
-    model = model or load(config.model, config.dtype, config.device, config.trust_remote_code)
-    heads = heads_of(config.heads)
+    job = Job(config, model)
+    model, heads = job.model, heads_of(config.heads)
     head_sets(model, [heads])
     prompts = make_prompts(
         config.task, model.tokenizer, config.samples, config.seed, bos=config.bos, misfits=config.misfits
     )
     aims, enumerated = _aims(config, model, heads, prompts.prompts)
-    identity = ModelIdentity(model.name, *model.identity())
-    asked = hashlib.sha256(json.dumps([p.clean for p in prompts.prompts]).encode()).hexdigest()[:16]
-    question = {**config.question(), "identity": [identity.config_hash, identity.weights], "asked": asked}
-    opened = Run.open(config.out, "repair-heads", model.name, question, model.label) if config.out else nullcontext()
-    with opened as run, progress() as shown:
-        report, remember, parts = shown.stage("prompts"), run.remember if run else unremembered, []
+    asked = digest([p.clean for p in prompts.prompts])
+    with job.running("repair-heads", {**config.question(), "asked": asked}) as shown:
+        report, parts = shown.stage("prompts"), []
         chunks = [range(i, min(i + config.batch, len(prompts))) for i in range(0, len(prompts), config.batch)]
         for i, which in enumerate(chunks):
             unit = f"prompts-{which.start}-{which.stop}"
-            parts.append(remember(unit, lambda w=which: (answers_of(model, prompts.prompts, w, aims), {}))[0])
+            parts.append(job.remember(unit, lambda w=which: (answers_of(model, prompts.prompts, w, aims), {}))[0])
             report(i + 1, len(chunks))
         arms = _arms(prompts.prompts, *(np.concatenate([p[x] for p in parts], 1) for x in ("said", "difference")))
         _check(config, model, arms[0])
-        cost = {"seconds": time.perf_counter() - started, "peak_memory_mib": peak_memory()}
         result = Repair(
-            config, model.label, identity, heads, arms[0], arms[1], tuple(arms[2 : 2 + config.draws]),
-            tuple(arms[2 + config.draws :]), enumerated, prompts.left_out, cost, str(run.path) if run else None,
+            config, model.label, job.identity, heads, arms[0], arms[1], tuple(arms[2 : 2 + config.draws]),
+            tuple(arms[2 + config.draws :]), enumerated, prompts.left_out, job.cost(), job.path,
         )  # fmt: skip
-        if run is not None:
-            save(result, run)
-            for warning in run.warnings:
-                shown.note(f"note: {warning}")
+        job.keep(result, files)
     return result
 
 
@@ -143,10 +130,8 @@ def _check(config: RepairHeads, model: Model, base: Arm) -> None:
         )
 
 
-def save(result: Repair, run: Run) -> None:
-    """Write every arm as a table, the report, the record."""
+def files(result: Repair, run: Run) -> None:
+    """Every arm as a table."""
     import pandas as pd
 
     run.write_table("arms.parquet", pd.DataFrame(result.rows()))
-    run.write_text("report.html", result.report())
-    run.finish(result.summary(), result.cost)

@@ -64,7 +64,7 @@ def report(result: Trace) -> str:
         ]
     sections += [
         Section("Ablation", _ablation(result)),
-        Section("Quality", quality_blocks(result.quality, c)),
+        Section("Quality", quality_blocks(result.quality, c, result.unmeasured)),
         *([Section("Against the published circuit", _published(result))] if result.config.key else []),
         Section("Method", [Prose(METHOD, _parameters(result))]),
         Section("Cost and reproduction", _reproduction(result)),
@@ -74,7 +74,7 @@ def report(result: Trace) -> str:
 
 def _finding(result: Trace) -> list[Block]:
     c = result.circuit
-    good = result.verdict[:3] not in ("NO ", "NOT") and "NOT faithful" not in result.verdict
+    good = not any(x in result.verdict for x in ("NO head", "NOT faithful", "NOT measured"))
     facts: dict[str, object] = {
         "task": f"{c.task}, corrupted: {c.corruption}", "prompts": c.n,
         "carry the change": f"{len(c.carrying)} heads", "needed (ablation)": f"{len(c.needed)} heads",

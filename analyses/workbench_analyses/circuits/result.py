@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from workbench import atomic
 from workbench.circuits import NO_ROLE, Circuit, Place
 from workbench.heads import HeadScores
 from workbench.jsonable import jsonable
+from workbench.option_values import CALM
+from workbench.reported import OfCommand
 from workbench_analyses.circuits.behaviour import Behaviour
 from workbench_analyses.circuits.entering import Entering
 from workbench_analyses.circuits.quality import Quality
 from workbench_analyses.circuits.tracing import Choice, Traced
-from workbench_analyses.trace_circuit import ASIDE, COMMAND, TraceCircuit
+from workbench_analyses.trace_circuit import COMMAND, TraceCircuit
 
 FAITHFUL = 0.9
 """Lower bound of faithfulness from which the first line does not complain."""
@@ -41,11 +41,16 @@ class Ablation:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Trace:
+class Trace(OfCommand):
     """The circuit of a task in a model, with everything that it rests on.
 
-    ablation: None where the task has no corruption that asks for neither answer.
+    ablation: None where the task has no corruption that asks for neither answer. unmeasured: why the quality could not be
+    measured, though it was asked for.
     """
+
+    typed = COMMAND
+    always = ("model", "task")
+    aside = (*CALM, "memory")
 
     config: TraceCircuit
     model_label: str
@@ -58,10 +63,7 @@ class Trace:
     left_out: tuple[str, ...]
     cost: dict[str, float]
     path: str | None = None
-
-    def __repr__(self) -> str:
-        """The finding in a line."""
-        return f"Trace({self.model_label}: {self.verdict})"
+    unmeasured: str | None = None
 
     @property
     def verdict(self) -> str:
@@ -74,12 +76,19 @@ class Trace:
             how = f"alone they do {f.share:.0%} of what all heads do ({f.low:.0%} to {f.high:.0%})"
             said.append(f"NOT faithful: {how}" if f.low < FAITHFUL else how)
             said.append(self._against_random())
+        if self.unmeasured is not None:
+            said.append(f"quality NOT measured ({self.unmeasured})")
         idle = [h for h in c.heads if h.role == NO_ROLE]
         if idle:
             said.append(f"{len({h.head for h in idle})} of them have an effect without a role")
         stages = len({s.depth for s in c.stages})
         heads = f"{len(c.nodes)} of {c.n_layers * c.n_heads} heads in {stages} stages"
         return f"{heads}; " + "; ".join(said) if said else heads
+
+    @property
+    def error(self) -> str | None:
+        """Why the quality could not be measured."""
+        return self.unmeasured and f"quality: {self.unmeasured}"
 
     def _against_random(self) -> str:
         assert self.quality is not None
@@ -97,13 +106,6 @@ class Trace:
             c.ranks(), f"path patching, {c.task}", {"task": c.task, "corruption": c.corruption, "n": c.n}, c.model
         )
 
-    @property
-    def command(self) -> str:
-        """The command line that gives the same numbers."""
-        from workbench.options import command_line
-
-        return command_line(COMMAND, self.config, always=("model", "task"), never=[x for x in ASIDE if x != "key"])
-
     def effects(self) -> dict[str, Float[np.ndarray, "n *heads"]]:
         """Per prompt, in logits: `effect/STAGE`, `difference/clean`, `difference/corrupted`; `ablation` and
         `ablation/clean`, of the prompts that it was asked with."""
@@ -113,18 +115,11 @@ class Trace:
             return out
         return out | {"ablation": self.ablation.effects, "ablation/clean": self.ablation.clean}
 
-    def with_quality(self, quality: Quality | None) -> Self:
-        """The same, measured."""
-        return replace(self, quality=quality)
-
-    def report(self, path: str | Path | None = None) -> str:
-        """The report as one offline HTML page; written to `path` where one is given."""
+    def page(self) -> str:
+        """The report as one offline HTML page."""
         from workbench_analyses.circuits.report import report
 
-        page = report(self)
-        if path is not None:
-            atomic.write_bytes(Path(path), page.encode())
-        return page
+        return report(self)
 
     def graph(self) -> Any:
         """The circuit as a picture for a notebook."""
@@ -168,7 +163,7 @@ class Trace:
                  "incomplete": q.incomplete.__dict__, "idle": [list(h) for h in q.idle],
                  "cpr": {x.method: x.cpr for x in q.curves}, "cmd": {x.method: x.cmd for x in q.curves}}
             ),
-            "cost": self.cost, "run": self.path,
+            "unmeasured": self.unmeasured, "cost": self.cost, "run": self.path,
         }  # fmt: skip
 
     def _repr_html_(self) -> str:

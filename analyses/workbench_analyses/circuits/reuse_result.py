@@ -11,6 +11,7 @@ from typing import Any
 from workbench import atomic
 from workbench.circuits import Place
 from workbench.jsonable import dumps, jsonable
+from workbench.reported import Reported
 from workbench.views.text import number
 from workbench_analyses.circuit_reuse import CircuitReuse
 from workbench_analyses.circuits.reuse_chance import Overlap
@@ -37,7 +38,7 @@ class ColumnReuse:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Reuse:
+class Reuse(Reported):
     """How far two circuits are the same. columns: "patching", "ablation", "union". matched: same head in the same stage.
 
     roles: heads by (role in A, role in B). transfers: on A's prompts, and on B's; empty if not asked for.
@@ -148,14 +149,11 @@ class Reuse:
             "transfer": [_transfer(t) for t in self.transfers], "cost": self.cost,
         })  # fmt: skip
 
-    def report(self, path: str | Path | None = None) -> str:
-        """The report as one offline HTML page; written to `path` where one is given."""
+    def page(self) -> str:
+        """The report as one offline HTML page."""
         from workbench_analyses.circuits.reuse_report import report
 
-        page = report(self)
-        if path is not None:
-            atomic.write_bytes(Path(path), page.encode())
-        return page
+        return report(self)
 
     def plot(self) -> Any:
         """The overlap over thresholds, as a Plotly figure."""

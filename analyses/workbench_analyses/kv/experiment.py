@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from workbench import backends
 from workbench.controls import Heads
-from workbench.cost import peak_memory
-from workbench.heads import HeadScores, ModelIdentity
-from workbench.models import Model, load
+from workbench.heads import HeadScores
+from workbench.jobs import Job
+from workbench.jsonable import digest
+from workbench.models import Model
 from workbench.policies.setting import Setting
-from workbench.progress import Report, progress
+from workbench.progress import Report
 from workbench.runs import Remember, Run, unremembered
 from workbench.simulation.cases import Case
 from workbench.simulation.reading_prompts import suits
@@ -41,48 +37,30 @@ class _Gathered:
 
 def run_experiment(config: Simulate, model: Model | None = None) -> Simulation:
     """The whole simulation; a run folder is written below `config.out`, if that is given."""
-    started = time.perf_counter()
-    model = model or load(str(config.model), config.dtype, config.device, config.trust_remote_code)
-    backends.demand(config.backend, model.device)
+    job = Job(config, model)
+    model = job.model
     suits(model)
     assembler = Assembler(model.tokenizer, config.template)
     asked = cases(config, assembler)
     check_length(model, asked)
-    identity = ModelIdentity(model.name, *model.identity())
     given = None if config.heads is None else heads_under_test(config, model, assembler, unremembered)
-    question = _question(config, identity, asked, given)
-    backend, opened = backends.in_words(config.backend, model.device), nullcontext()
-    if config.out:
-        opened = Run.open(config.out, "simulate", model.name, question, model.label, backend)
-    with backends.used(model, config.backend), opened as run, progress() as stages:
-        remember = run.remember if run else unremembered
-        scores = given or heads_under_test(config, model, assembler, remember)
+    with job.running("simulate", _question(config, asked, given)) as stages:
+        scores = given or heads_under_test(config, model, assembler, job.remember)
         settings = {kind: _setting(config, model, scores, group) for kind, group in asked.items()}
         chosen, refused = variants(config, settings["needle"])
-        points = _points(config, model, asked, settings, chosen, remember, stages.stage("policies"))
-        cost = {"seconds": time.perf_counter() - started, "peak_memory_mib": peak_memory()}
+        points = _points(config, model, asked, settings, chosen, job.remember, stages.stage("policies"))
         result = Simulation(
-            config, model.label, identity, scores, settings["needle"], points, tuple(refused), cost,
-            str(run.path) if run else None,
-        )  # fmt: skip
-        if run is not None:
-            save(result, run)
-            for warning in run.warnings:
-                stages.note(f"note: {warning}")
+            config, model.label, job.identity, scores, settings["needle"], points, tuple(refused), job.cost(), job.path
+        )
+        job.keep(result, files)
     return result
 
 
-def _question(
-    config: Simulate, identity: ModelIdentity, asked: dict[str, list[Case]], given: HeadScores | None
-) -> dict[str, Any]:
-    """The options, and what they stood for: weights, prompts, scores in the file."""
-    said = json.dumps([[c.tokens, c.prefix, c.scored] for group in asked.values() for c in group])
-    out = {**config.question_asked(), "identity": [identity.config_hash, identity.weights], "asked": _hash(said)}
-    return out if given is None else out | {"scores": _hash(json.dumps(given.values.tolist()))}
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _question(config: Simulate, asked: dict[str, list[Case]], given: HeadScores | None) -> dict[str, Any]:
+    """The options, and what they stood for: prompts, scores in the file."""
+    said = [[c.tokens, c.prefix, c.scored] for group in asked.values() for c in group]
+    out = {**config.question_asked(), "asked": digest(said)}
+    return out if given is None else out | {"scores": digest(given.values.tolist())}
 
 
 def _setting(config: Simulate, model: Model, scores: HeadScores, group: list[Case]) -> Setting:
@@ -106,7 +84,7 @@ def _points(
         chunk = Chunk(model, group)
         for done, variant in enumerate(chosen):
             report(place * len(chosen) + done, len(parts) * len(chosen))
-            unit = f"{variant.unit}-{kind}-{_hash(json.dumps([c.tokens for c in group]))[:8]}"
+            unit = f"{variant.unit}-{kind}-{digest([c.tokens for c in group])[:8]}"
             arrays, _ = remember(unit, lambda v=variant, c=chunk, k=kind: (_ask(config, v, c, settings[k], k), {}))
             mine = gathered[variant]
             mine.quality.setdefault(kind, []).append(arrays["quality"])
@@ -135,11 +113,9 @@ def _point(config: Simulate, variant: Variant, found: _Gathered, setting: Settin
     )  # fmt: skip
 
 
-def save(result: Simulation, run: Run) -> None:
-    """Write the table of points, every case's figures, the report, the record."""
+def files(result: Simulation, run: Run) -> None:
+    """The table of points, every case's figures."""
     import pandas as pd
 
     run.write_json("points.json", [p.summary() for p in result.points])
     run.write_table("samples.parquet", pd.DataFrame(result.rows()))
-    run.write_text("report.html", result.report())
-    run.finish(result.summary(), result.cost)

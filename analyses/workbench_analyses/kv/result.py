@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from workbench import atomic
 from workbench.heads import HeadScores, ModelIdentity
-from workbench.options import command_line
 from workbench.policies.setting import Setting
+from workbench.reported import OfCommand
 from workbench_analyses.kv.measured import COSTS, QUALITY, Point
-from workbench_analyses.kv_policies import ASIDE, COMMAND, Simulate
+from workbench_analyses.kv_policies import COMMAND, Simulate
 
 LEVEL = 0.05
 ENOUGH = 0.9
@@ -19,8 +17,10 @@ ENOUGH = 0.9
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Simulation:
+class Simulation(OfCommand):
     """Policies at equal budgets on one model. refused: policies whose budget was too small, a line each."""
+
+    typed = COMMAND
 
     config: Simulate
     model_label: str
@@ -31,10 +31,6 @@ class Simulation:
     refused: tuple[str, ...]
     cost: dict[str, float]
     path: str | None = None
-
-    def __repr__(self) -> str:
-        """The finding in a line."""
-        return f"Simulation({self.model_label}: {self.verdict})"
 
     @property
     def source(self) -> str:
@@ -100,11 +96,6 @@ class Simulation:
                     out.append(where | {n: float(p.of(n, kind)[i]) for n in (*QUALITY, *COSTS)})
         return out
 
-    @property
-    def command(self) -> str:
-        """The line that does it again."""
-        return command_line(COMMAND, self.config, always=("model",), never=ASIDE)
-
     def summary(self) -> dict[str, Any]:
         """The simulation as plain values."""
         return {
@@ -113,14 +104,11 @@ class Simulation:
             "cost": self.cost, "run": self.path,
         }  # fmt: skip
 
-    def report(self, path: str | Path | None = None) -> str:
-        """The report as one offline HTML page; written to `path` where one is given."""
+    def page(self) -> str:
+        """The report as one offline HTML page."""
         from workbench_analyses.kv.report import report
 
-        page = report(self)
-        if path is not None:
-            atomic.write_bytes(Path(path), page.encode())
-        return page
+        return report(self)
 
     def plot(self, cost: str = "kept") -> Any:
         """Recall against a cost (kept, read or prefill_share), as Plotly figures of six policies each; the first one."""

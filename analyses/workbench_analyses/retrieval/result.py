@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from workbench import atomic
 from workbench.comparison import Comparison
 from workbench.heads import HeadScores
 from workbench.probes.repeats import RepeatScores
+from workbench.reported import OfCommand
 from workbench.stopping import Decision
 from workbench.validation import Validation
 from workbench_analyses.retrieval.looks import Looks
 from workbench_analyses.retrieval.proof import Proved
 from workbench_analyses.retrieval.units import LEAST
-from workbench_analyses.retrieval_heads import ASIDE, COMMAND, ScanHeads
+from workbench_analyses.retrieval_heads import COMMAND, ScanHeads
 
 TOP = 10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Scan:
+class Scan(OfCommand):
     """Scores of all heads, their proof, and what it took.
 
     companions: raw, mass, statement_mass, qrhead, echo, induction, previous. samples: one row each, as in samples.parquet.
@@ -32,6 +31,8 @@ class Scan:
     cost: seconds of this session's scan and proof, peak memory, and, with a run folder, seconds of the units of all
     sessions. path: the run folder, if one was written.
     """
+
+    typed = COMMAND
 
     scores: HeadScores
     companions: dict[str, HeadScores]
@@ -47,10 +48,6 @@ class Scan:
     maps: Looks | None
     cost: dict[str, float]
     path: str | None = None
-
-    def __repr__(self) -> str:
-        """The finding in a line."""
-        return f"Scan({self.model_label}: {self.verdict})"
 
     @property
     def validation(self) -> Validation | None:
@@ -101,21 +98,11 @@ class Scan:
             f"0, {len(self.scores.always_on())} in every sample, of {v.size}"
         )
 
-    @property
-    def command(self) -> str:
-        """The command line that gives the same numbers."""
-        from workbench.options import command_line
-
-        return command_line(COMMAND, self.config, always=("model",), never=ASIDE)
-
-    def report(self, path: str | Path | None = None) -> str:
-        """The report as one offline HTML page; written to `path` where one is given."""
+    def page(self) -> str:
+        """The report as one offline HTML page."""
         from workbench_analyses.retrieval.report import report
 
-        page = report(self)
-        if path is not None:
-            atomic.write_bytes(Path(path), page.encode())
-        return page
+        return report(self)
 
     def summary(self) -> dict[str, Any]:
         """The scan as plain values."""

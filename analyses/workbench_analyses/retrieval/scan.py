@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 
-from workbench import backends
-from workbench.cost import peak_memory
 from workbench.errors import BadInput
-from workbench.heads import HeadScores, ModelIdentity
-from workbench.models import Model, load
+from workbench.heads import HeadScores
+from workbench.jobs import Job
+from workbench.models import Model
 from workbench.probes.repeats import repeat_scores
 from workbench.probes.retrieval import decoding_agreement
-from workbench.progress import Stages, progress
-from workbench.runs import Remember, Run, unremembered
+from workbench.runs import Run
 from workbench.scores_io import score_files
 from workbench.tasks.needle import Assembler, Needle, answer_ends, read_needles
 from workbench_analyses.retrieval.looks import Looks, looks_at_answer, whole_maps
@@ -36,35 +32,27 @@ class _Work:
     """What every step of one scan needs."""
 
     config: ScanHeads
-    model: Model
+    job: Job[ScanHeads]
     assembler: Assembler
     needles: list[Needle] | None
     stops: set[int]
-    remember: Remember
-    stages: Stages
+
+    @property
+    def model(self) -> Model:
+        """The scanned model."""
+        return self.job.model
 
 
 def run_scan(config: ScanHeads, model: Model | None = None) -> Scan:
     """The whole scan; a run folder is written below `config.out`, if that is given."""
-    started = time.perf_counter()
     needles = read_needles(config.needles) if config.needles else None
-    model = model or load(config.model, config.dtype, config.device, config.trust_remote_code)
-    backends.demand(config.backend, model.device)
-    _check_context(config, model)
-    assembler = Assembler(model.tokenizer, config.template)
-    identity = ModelIdentity(model.name, *model.identity())
-    question = {**config.question(), "identity": [identity.config_hash, identity.weights], "scores": ARRAYS}
-    backend, opened = backends.in_words(config.backend, model.device), nullcontext()
-    if config.out:
-        opened = Run.open(config.out, "scan-heads", model.name, question, model.label, backend)
-    with backends.used(model, config.backend), opened as run, progress() as stages:
-        remember = run.remember if run else unremembered
-        stops = answer_ends(model.tokenizer, model.stop_tokens, needles)
-        scan = _scan(_Work(config, model, assembler, needles, stops, remember, stages), identity, started, run)
-        if run is not None:
-            save(scan, run)
-            for warning in run.warnings:
-                stages.note(f"note: {warning}")
+    job = Job(config, model)
+    _check_context(config, job.model)
+    assembler = Assembler(job.model.tokenizer, config.template)
+    with job.running("scan-heads", {**config.question(), "scores": ARRAYS}):
+        stops = answer_ends(job.model.tokenizer, job.model.stop_tokens, needles)
+        scan = _scan(_Work(config, job, assembler, needles, stops))
+        job.keep(scan, files)
     return scan
 
 
@@ -76,26 +64,23 @@ def _check_context(config: ScanHeads, model: Model) -> None:
         raise BadInput(f"{asked}: {model.name} takes {model.context} tokens; set {key}={longest} or less")
 
 
-def _scan(work: _Work, identity: ModelIdentity, started: float, run: Run | None) -> Scan:
+def _scan(work: _Work) -> Scan:
     config, model = work.config, work.model
     units = score_units(
-        config, model, grid(config, work.assembler, work.needles), work.stops, work.remember,
-        work.stages.stage("needles"),
+        config, model, grid(config, work.assembler, work.needles), work.stops, work.job.remember,
+        work.job.stages.stage("needles"),
     )  # fmt: skip
     repeats = repeat_scores(model, min(model.context, max(config.prompt_lengths)), config.seed)
-    scores = head_scores(config, model, identity, units, repeats, work.assembler.null_query)
+    scores = head_scores(config, model, work.job.identity, units, repeats, work.assembler.null_query)
     primary = scores.pop("distinct")
     agreement = _agreement(work)
-    scored = time.perf_counter()
-    proved = prove(config, model, work.assembler, work.needles, primary, work.stops, work.remember, work.stages)
+    scored = work.job.seconds
+    proved = prove(config, model, work.assembler, work.needles, primary, work.stops, work.job.remember, work.job.stages)
     looks, maps = _looks(work, primary)
-    ended = time.perf_counter()
-    cost = {"scan_seconds": scored - started, "proof_seconds": ended - scored, "peak_memory_mib": peak_memory()}
-    if run is not None:
-        cost["unit_seconds"] = run.seconds()  # of all sessions: a resumed run has done most of it before
+    cost = work.job.cost(scan_seconds=scored, proof_seconds=work.job.seconds - scored)
     return Scan(
         primary, scores, units.rows, repeats, proved, units.decision, config, model.label, work.assembler.template,
-        agreement, looks, maps, cost, str(run.path) if run else None,
+        agreement, looks, maps, cost, work.job.path,
     )  # fmt: skip
 
 
@@ -119,8 +104,8 @@ def _looks(work: _Work, scores: HeadScores) -> tuple[Looks | None, Looks | None]
     return looks_at_answer(work.model, scores, long), whole_maps(work.model, scores, short)
 
 
-def save(scan: Scan, run: Run) -> None:
-    """Write what the run gave: the published score layout, tidy tables, the report, the record."""
+def files(scan: Scan, run: Run) -> None:
+    """What the run gave: the published score layout, tidy tables."""
     import pandas as pd
 
     if scan.scores.n:
@@ -131,5 +116,3 @@ def save(scan: Scan, run: Run) -> None:
     tables = [s.to_frame().assign(method=s.method) for s in (scan.scores, *scan.companions.values())]
     run.write_table("scores.parquet", pd.concat(tables, ignore_index=True))
     run.write_table("samples.parquet", pd.DataFrame(scan.samples))
-    run.write_text("report.html", scan.report())
-    run.finish(scan.summary(), scan.cost)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, log2
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
-from workbench import atomic
 from workbench.heads import Head, HeadScores
-from workbench_analyses.attention_sinks import ASIDE, COMMAND, ScanSinks
+from workbench.reported import OfCommand
+from workbench_analyses.attention_sinks import COMMAND, ScanSinks
 from workbench_analyses.sinks.against import Against
 from workbench_analyses.sinks.causal import EVERY, Check
 from workbench_analyses.sinks.deciding import LEVEL, MATTERS
@@ -39,7 +38,7 @@ class InText:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SinkScan:
+class SinkScan(OfCommand):
     """Sinks of natural and random texts, the causal check, the comparison with retrieval, and what it took.
 
     scores: S_BOS, mean attention to the first token, on natural texts. companions: the same on random texts, hidden
@@ -48,6 +47,8 @@ class SinkScan:
     what the check's verdicts go by, loss or kl. near: the checked heads do not park, they come nearest to it. cost:
     seconds and peak memory. path: the run folder.
     """
+
+    typed = COMMAND
 
     scores: HeadScores
     companions: dict[str, HeadScores]
@@ -66,10 +67,6 @@ class SinkScan:
     model_label: str
     cost: dict[str, float]
     path: str | None = None
-
-    def __repr__(self) -> str:
-        """The finding in a line."""
-        return f"SinkScan({self.model_label}: {self.verdict})"
 
     @property
     def first_word(self) -> str:
@@ -140,13 +137,6 @@ class SinkScan:
         known = found.rate[~np.isnan(found.rate)]
         return float(100 * (known > self.config.epsilon).mean())
 
-    @property
-    def command(self) -> str:
-        """The command line that gives the same numbers."""
-        from workbench.options import command_line
-
-        return command_line(COMMAND, self.config, always=("model",), never=ASIDE)
-
     def sinks_frame(self) -> DataFrame:
         """Every corrected sink, one row per text, head and key."""
         import pandas as pd
@@ -175,14 +165,11 @@ class SinkScan:
                 rows.append(row | {"controls": len(check.controls), "verdict": self.told(check)})
         return pd.DataFrame(rows)
 
-    def report(self, path: str | Path | None = None) -> str:
-        """The report as one offline HTML page; written to `path` where one is given."""
+    def page(self) -> str:
+        """The report as one offline HTML page."""
         from workbench_analyses.sinks.report import report
 
-        page = report(self)
-        if path is not None:
-            atomic.write_bytes(Path(path), page.encode())
-        return page
+        return report(self)
 
     def summary(self) -> dict[str, Any]:
         """The scan as plain values."""
