@@ -11,23 +11,22 @@ import chz
 
 from workbench import backend_names
 from workbench.command import Command
+from workbench.entering import asked, check_cheaply, entered
 from workbench.errors import BadInput
+from workbench.option_values import DTYPES, either, one_of
 
 if TYPE_CHECKING:
     from workbench.models import Model
     from workbench_analyses.kv.result import Simulation
 
-DTYPES = ("float32", "bfloat16", "float16")
 QUESTIONS = ("seen", "after")
-ASIDE = ("out", "device", "batch")
-"""Options that change no number."""
 POLICIES = ("streaming", "duo", "razor", "snapkv", "adakv", "pyramidkv", "headkv", "topk")
 LEAST = 128
 
 
 @chz.chz
 class Simulate:
-    """Options of the simulation; all but those of ASIDE can change a number and belong to the question."""
+    """Options of the simulation; all but out, device and batch can change a number and belong to the question."""
 
     heads: str | None = chz.field(
         default=None, doc="run folder or score file with the heads under test; default: needles find them here"
@@ -50,7 +49,7 @@ class Simulate:
     haystack: str | None = chz.field(default=None, doc="your haystack: a text file or a folder of .txt files")
     template: str = chz.field(default="auto", doc="auto, chat or none")
     seed: int = chz.field(default=0, doc="draws needles, haystacks and random lists")
-    dtype: str = chz.field(default="float32", doc="float32, bfloat16 or float16")
+    dtype: str = chz.field(default="float32", doc=either(DTYPES))
     device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
     backend: str = chz.field(default="auto", doc=backend_names.DOC)
     trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
@@ -61,8 +60,7 @@ class Simulate:
     def _sane(self) -> None:
         backend_names.checked(self.backend)
         for name, known in (("question", QUESTIONS), ("dtype", DTYPES)):
-            if getattr(self, name) not in known:
-                raise BadInput(f"{name}={getattr(self, name)}: use {', '.join(known)}")
+            one_of(name, getattr(self, name), known)
         if not self.policy or len(set(self.policy)) < len(self.policy):
             raise BadInput(f"policy={','.join(self.policy)}: name at least one policy, each once")
         wrong = [b for b in self.budgets if not 0 < b < 1]
@@ -78,8 +76,7 @@ class Simulate:
 
     def question_asked(self) -> dict[str, Any]:
         """Every option that can change a number."""
-        asked = chz.asdict(self).items()
-        return {k: v for k, v in asked if k not in ASIDE and (k, v) != backend_names.UNSAID}
+        return asked(self)
 
 
 def simulate(model: Model | str | Simulate = "llama", **options: Any) -> Simulation:
@@ -88,23 +85,16 @@ def simulate(model: Model | str | Simulate = "llama", **options: Any) -> Simulat
     model: a loaded Model, a live TransformerBridge, a name, or a whole Simulate config. options: the fields of Simulate.
     Raises BadInput and ModelError in one line.
     """
-    if isinstance(model, Simulate):
-        config, loaded = chz.replace(model, **options) if options else model, None
-    elif isinstance(model, str):
-        config, loaded = Simulate(model=model, **{"out": None, **options}), None
-    else:
-        from workbench.models import load
-
-        loaded = load(model)
-        config = Simulate(model=loaded.name, **{"out": None, "backend": loaded.backend, **options})
-    config = chz.replace(config, model=config.model or _model_of(config.heads))
-    _check_cheaply(config, locating=loaded is None)
+    config, loaded = entered(Simulate, model, options)
+    config = chz.replace(config, model=config.model or model_of(config.heads))
+    _check(config)
+    check_cheaply(config, loaded)
     from workbench_analyses.kv.experiment import run_experiment
 
     return run_experiment(config, loaded)
 
 
-def _model_of(heads: str | None) -> str:
+def model_of(heads: str | None) -> str:
     """The model that a run of heads was made on, else the bundled one."""
     from pathlib import Path
 
@@ -115,22 +105,16 @@ def _model_of(heads: str | None) -> str:
     return str(read_run(heads)["question"].get("model", "llama"))
 
 
-def _check_cheaply(config: Simulate, locating: bool) -> None:
+def _check(config: Simulate) -> None:
     """What is wrong is said before a model is loaded, which takes seconds."""
     from pathlib import Path
 
-    from workbench.atomic import check_writable
     from workbench.policies import named
-    from workbench.sources import locate
 
-    if locating:
-        locate(str(config.model), config.trust_remote_code)
     for text in config.policy:
         named(text)
     if config.heads is not None and not Path(config.heads).exists():
         raise BadInput(f"heads={config.heads} does not exist: name a run folder or a score file")
-    if config.out:
-        check_writable(config.out)
 
 
 COMMAND = Command("simulate", "quality against key-value budget, policy by policy", Simulate, simulate, ("heads",))
