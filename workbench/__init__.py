@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import workbench_analyses as analyses
 
-    from workbench import patching, probes, visual
+    from workbench import patching, probes, views, visual
     from workbench.circuits import read_circuit
     from workbench.comparison import compare
     from workbench.exporters import export
@@ -70,6 +70,7 @@ __all__ = [
     "scale",
     "set_pattern",
     "suppress",
+    "views",
     "visual",
     "window",
     "write_scores",
@@ -80,7 +81,7 @@ def __getattr__(name: str) -> Any:
     """Public names on first use, so that `import workbench` costs nothing."""
     if name == "analyses":
         return importlib.import_module("workbench_analyses")
-    if name in ("patching", "probes", "visual"):
+    if name in ("patching", "probes", "views", "visual"):
         return importlib.import_module(f"workbench.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(f"workbench.{_HOMES[name]}"), name)

@@ -20,6 +20,7 @@ from workbench.probes.phi import phi
 from workbench.probes.probe import Probe, TopKeys
 from workbench.probes.profile import profile
 from workbench.probes.received import received
+from workbench.probes.receivers import receivers
 from workbench.probes.region import region
 from workbench.probes.sink_mass import sink_mass
 from workbench.probes.thumbnail import Thumbnails, thumbnail
@@ -28,6 +29,6 @@ from workbench.probes.without_sinks import without_sinks
 
 __all__ = [
     "Even", "Massive", "Probe", "Thumbnails", "TopKeys", "distance", "entropy", "even", "held", "key_norms", "lse",
-    "mass", "massive", "matched", "moments", "norms", "phi", "profile", "received", "region", "resid_norms",
+    "mass", "massive", "matched", "moments", "norms", "phi", "profile", "received", "receivers", "region", "resid_norms",
     "sink_mass", "thumbnail", "token_labels", "top_keys", "value_norms", "without_sinks",
 ]  # fmt: skip

@@ -10,7 +10,10 @@ from workbench.views.curves import Curves, Series
 from workbench.views.downloads import Download, Downloads
 from workbench.views.head_map import HeadMap
 from workbench.views.heatmap import Heatmap
+from workbench.views.observed_patterns import long_patterns, pattern_probes
 from workbench.views.page import Page, Section
+from workbench.views.pattern_tiles import Tile
+from workbench.views.pattern_view import ExactRows, PatternView
 from workbench.views.prose import Prose
 from workbench.views.scatter import Points, Scatter
 from workbench.views.table import Table
@@ -24,14 +27,19 @@ __all__ = [
     "Curves",
     "Download",
     "Downloads",
+    "ExactRows",
     "HeadMap",
     "Heatmap",
     "Page",
+    "PatternView",
     "Points",
     "Prose",
     "Scatter",
     "Section",
     "Series",
     "Table",
+    "Tile",
     "TokenView",
+    "long_patterns",
+    "pattern_probes",
 ]

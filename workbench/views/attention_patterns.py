@@ -62,7 +62,7 @@ def props(
     if len(tokens) > MAX_TOKENS or (attention.ndim == 3 and attention.shape[0] > MAX_HEADS):
         raise TooLarge(
             f"CircuitsVis draws at most {MAX_TOKENS} tokens x {MAX_HEADS} heads, not {len(tokens)} x "
-            f"{attention.shape[0]}; crop, or use workbench.views.TokenView for long contexts"
+            f"{attention.shape[0]}; crop, or use wb.views.long_patterns for longer texts"
         )
     if attention.ndim != 3 or attention.shape[1:] != (len(tokens), len(tokens)):
         raise BadInput(
