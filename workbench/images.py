@@ -16,6 +16,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from workbench.errors import BadInput, Unsupported
+from workbench.vision import why_none
 
 OWN = {
     "input_ids": "tokens", "attention_mask": "attention_mask", "cache": "cache", "past_key_values": "cache",
@@ -36,16 +37,20 @@ def prompt(model: Any, text: str | list[str], images: Any = None) -> Prompt:
 
     text: or several, one a row, that are equally long in tokens.
 
-    Raises Unsupported for a model without a processor, which turns pictures into numbers.
+    Raises Unsupported for a model without a processor, which turns pictures into numbers; BadInput for texts and pictures
+    that do not go together.
     """
     processor = getattr(model.bridge, "processor", None)
     if processor is None:
         raise Unsupported(
-            f"{model.name}: no processor could be loaded, so it reads no pictures: pip install pillow, or "
-            "torchvision to fit your torch, or give tokens and inputs="
+            f"{model.name}: no processor could be loaded{why_none(model.bridge)}, so it reads no pictures: pip install "
+            "pillow, or torchvision to fit your torch, or give tokens and inputs="
         )
-    made = dict(processor(text=text, images=images, return_tensors="pt", add_special_tokens=False))
-    ids, bos = made.pop("input_ids"), model.tokenizer.bos_token_id
+    try:
+        made = dict(processor(text=text, images=images, return_tensors="pt", add_special_tokens=False))
+    except ValueError as error:
+        raise BadInput(f"{model.name}: {' '.join(str(error).split())}") from error
+    ids, bos = made.pop("input_ids"), _begins(model)
     made.pop("attention_mask", None)
     if bos is not None and not bool((ids[:, 0] == bos).all()):
         ids = torch.cat([ids.new_full((len(ids), 1), bos), ids], 1)
@@ -93,6 +98,13 @@ def matching() -> Iterator[None]:
         if isinstance(error, BadInput) or "do not match" not in str(error):
             raise
         raise BadInput(f"inputs: {' '.join(str(error).split())}") from error
+
+
+def _begins(model: Any) -> int | None:
+    """The id that begins a text; none where the bridge only lends the end of a text to a family that has none."""
+    tokenizer = model.tokenizer
+    lent = tokenizer.bos_token_id == tokenizer.eos_token_id and not model.bridge.cfg.default_prepend_bos
+    return None if lent else tokenizer.bos_token_id
 
 
 def _token(model: Any) -> int | None:

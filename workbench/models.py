@@ -16,17 +16,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from workbench_kernels import Reductions, Statistics
 
-from workbench import images
+from workbench import images, vision
 from workbench.backend_names import checked
 from workbench.errors import BadInput, ModelError, Unsupported
 from workbench.installing import nothing_installed
 from workbench.masks import CompactMask
+from workbench.option_values import EXACT_DTYPES
 from workbench.plan import MEMORY, Plan
 from workbench.reference_models import catalogue
 from workbench.seam import Seam
 from workbench.sources import locate
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {name: getattr(torch, name) for name in EXACT_DTYPES}
 
 
 @dataclass
@@ -308,7 +309,7 @@ def _boot(place: str, dtype: torch.dtype, device: str | None, trust_remote_code:
     planted = catalogue.PLANTED.get(place)
     built = planted.parts(dtype, device) if planted else {}
     try:
-        with nothing_installed():
+        with nothing_installed(), vision.unhindered():
             bridge = TransformerBridge.boot_transformers(  # type: ignore[attr-defined]
                 place, dtype=dtype, device=device, trust_remote_code=trust_remote_code, **built
             )
@@ -317,6 +318,7 @@ def _boot(place: str, dtype: torch.dtype, device: str | None, trust_remote_code:
         raise ModelError(f"{place}: cannot be loaded: {reason}") from error
     if not hasattr(bridge, "blocks"):
         raise Unsupported(f"{place}: this architecture has no stack of decoder blocks")
+    vision.give_processor(bridge, place)
     bridge.eval()
     for p in bridge.original_model.parameters():
         p.requires_grad_(False)

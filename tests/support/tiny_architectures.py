@@ -56,7 +56,11 @@ KEPT = {
 }
 """Of the common settings, those that an architecture of other names takes."""
 EYES = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4, "patch_size": 4}
-VISION = ["gemma3", "idefics3", "mistral3", "qwen2_5_vl", "qwen3_vl"]
+VISION = [
+    "gemma3", "idefics3", "llava_next", "llava_onevision", "mistral3", "qwen2_5_vl", "qwen3_vl", "smolvlm",
+]  # fmt: skip
+PARTS = {"llava_next": 14, "llava_onevision": 14}
+"""Placeholders of a picture: 4, but of LLaVA-NeXT's of 8 × 16 pixels 4 and, tile by tile, 2 rows of 4 and a newline."""
 
 
 def config(kind: str) -> Any:
@@ -66,7 +70,7 @@ def config(kind: str) -> Any:
 
 
 def seeing(kind: str) -> Any:
-    """The Hugging Face config of a vision-language model whose pictures of 8 × 8 pixels take 4 placeholders."""
+    """The Hugging Face config of a vision-language model whose pictures of 8 × 8 pixels take 4 placeholders (PARTS)."""
     text, eyes = {**COMMON, "vocab_size": IMAGE + 3}, {**EYES, "num_hidden_layers": 2, "image_size": 8}
     if kind == "gemma3":
         inner = AutoConfig.for_model("gemma3_text", **text, sliding_window=8, query_pre_attn_scalar=4)
@@ -74,9 +78,21 @@ def seeing(kind: str) -> Any:
         return AutoConfig.for_model(
             kind, text_config=inner, vision_config=tower, mm_tokens_per_image=4, image_token_index=IMAGE
         )
-    if kind == "idefics3":
+    if kind in ("idefics3", "smolvlm"):
         inner = AutoConfig.for_model("llama", **text)
         return AutoConfig.for_model(kind, text_config=inner, vision_config=eyes, image_token_id=IMAGE, scale_factor=1)
+    if kind in ("llava_next", "llava_onevision"):
+        clip = kind == "llava_next"
+        inner = AutoConfig.for_model("llama" if clip else "qwen2", **text)
+        own = {} if clip else {"vision_use_head": False}
+        tower = AutoConfig.for_model("clip_vision_model" if clip else "siglip_vision_model", **eyes, **own)
+        return AutoConfig.for_model(
+            kind,
+            text_config=inner,
+            vision_config=tower,
+            image_token_index=IMAGE,
+            image_grid_pinpoints=[[8, 16], [16, 8]],
+        )
     if kind == "mistral3":
         inner = AutoConfig.for_model("mistral", **text, sliding_window=8)
         tower = AutoConfig.for_model("pixtral", **eyes, head_dim=4)

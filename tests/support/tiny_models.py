@@ -91,7 +91,7 @@ def save(kind: str, folder: Path, seed: int = 0, of: Any = None) -> Path:
     of = of or config(kind)
     model = family(of).from_config(of)
     for name, p in model.named_parameters():  # norms that are not one, biases and learned sinks that are not zero
-        if p.dim() == 1:
+        if p.dim() == 1 or not p.any():  # Gemma 3's projection of pictures begins at zero
             p.data += (1.0 if name.endswith("sinks") else 0.1) * torch.randn_like(p)
     model.save_pretrained(folder)
     words = tokenizer(kind)

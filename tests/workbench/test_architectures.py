@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 import tiny_architectures
 import tiny_models
 import torch
-from tiny_architectures import GATED, REFUSED, TEXT, VISION
+from tiny_architectures import GATED, PARTS, REFUSED, TEXT, VISION
 from tiny_models import IMAGE
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
@@ -16,7 +14,7 @@ from workbench_kernels import AttentionSpec
 
 import workbench as wb
 from workbench import images, probes
-from workbench.errors import ModelError, Unsupported
+from workbench.errors import BadInput, Unsupported
 from workbench.masks import compact_mask
 
 N, SPAN = 30, (6, 7, 8, 9)
@@ -151,11 +149,16 @@ def test_what_the_seam_cannot_serve_is_said(kind: str, tmp_path):
 
 def pictures(kind: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     x, rng = tokens(), torch.Generator().manual_seed(2)
-    x[:, list(SPAN)] = IMAGE
+    x[:, SPAN[0] : SPAN[0] + PARTS.get(kind, len(SPAN))] = IMAGE
     pixels = torch.randn(3, 3, 8, 8, generator=rng)
+    if kind.startswith("llava"):
+        return x, {
+            "pixel_values": torch.randn(3, 3, 3, 8, 8, generator=rng),
+            "image_sizes": torch.tensor([[8, 16]] * 3),
+        }
     if kind == "gemma3":
         return x, {"pixel_values": pixels, "token_type_ids": (x == IMAGE).long()}
-    if kind == "idefics3":
+    if kind in ("idefics3", "smolvlm"):
         return x, {"pixel_values": pixels[:, None], "pixel_attention_mask": torch.ones(3, 1, 8, 8).long()}
     if kind == "mistral3":
         return x, {"pixel_values": pixels, "image_sizes": torch.tensor([[8, 8]] * 3)}
@@ -170,15 +173,12 @@ def pictures(kind: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 def test_pictures_through_the_seam(kind: str, tmp_path):
     """TransformerLens discards pattern edits of Qwen's, which leave attention to Hugging Face: here they hold."""
     folder = tiny_models.save(kind, tmp_path, of=tiny_architectures.seeing(kind))
-    if kind.startswith("qwen") and importlib.util.find_spec("torchvision") is None:
-        with pytest.raises(ModelError, match="pip install torchvision") as error:
-            wb.load(folder)
-        assert "\n" not in str(error.value)
-        pytest.skip("TransformerLens loads Qwen's only beside torchvision")
     model, plain = wb.load(folder), tiny_models.hugging_face(folder)
     x, seen = pictures(kind)
     theirs = plain(x, **seen).logits
     close(model(x, inputs=seen), theirs)
+    other = plain(x, **{**seen, "pixel_values": seen["pixel_values"].flip(0)}).logits
+    assert (other - theirs).abs().max() > 1e-3 * theirs.abs().max(), "the pictures must matter"
     new = plain.generate(x, max_new_tokens=6, do_sample=False, eos_token_id=[], **seen)[:, N:]
     assert model.generate(x, 6, stop=[], inputs=seen).tolist() == new.tolist()
     getattr(
@@ -194,6 +194,11 @@ def test_pictures_through_the_seam(kind: str, tmp_path):
     assert (edited - theirs).abs().max() > 1e-3 * theirs.abs().max()
     at = wb.observe(model, x, [probes.mass([(6, 10)])], inputs=seen)["mass"][1, ..., 0]
     close(at, SEEN[1][..., list(SPAN)].sum(-1), 2e-5)
+    x[0, SPAN[0]] = 5
+    with pytest.raises(BadInput, match="do not match") as said:
+        model(x, inputs=seen)
+    assert "\n" not in str(said.value)
+    x[0, SPAN[0]] = IMAGE
     if images.placed(model):
         with pytest.raises(Unsupported, match="follow its pictures"):
             model.resid_pre(1, x, inputs=seen)
