@@ -10,6 +10,7 @@ from workbench.views.curves import Curves, Series
 from workbench.views.downloads import Download, Downloads
 from workbench.views.head_map import HeadMap
 from workbench.views.heatmap import Heatmap
+from workbench.views.image_overlay import ImageOverlay
 from workbench.views.observed_patterns import long_patterns, pattern_probes
 from workbench.views.page import Page, Section
 from workbench.views.pattern_tiles import Tile
@@ -30,6 +31,7 @@ __all__ = [
     "ExactRows",
     "HeadMap",
     "Heatmap",
+    "ImageOverlay",
     "Page",
     "PatternView",
     "Points",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from workbench.visual.contrast import causal_contrast, word_effects
 from workbench.visual.divergence import t_vhd, vhd
 from workbench.visual.localising import elbow, localisation, spatial_entropy
+from workbench.visual.looks import Looks, look_at
 from workbench.visual.mass_on_picture import image_mass
 from workbench.visual.picture_sinks import image_centric, sink_dimensions, visual_sinks
 from workbench.visual.reading import Reading, read
@@ -18,6 +19,6 @@ from workbench.visual.told import Told, tell
 from workbench.visual.words import Word, spoken
 
 __all__ = [
-    "Reading", "Told", "Word", "about", "causal_contrast", "elbow", "image_centric", "image_mass", "localisation", "read",
-    "sink_dimensions", "spatial_entropy", "spoken", "t_vhd", "tell", "vhd", "visual_sinks", "word_effects",
+    "Looks", "Reading", "Told", "Word", "about", "causal_contrast", "elbow", "image_centric", "image_mass", "localisation",
+    "look_at", "read", "sink_dimensions", "spatial_entropy", "spoken", "t_vhd", "tell", "vhd", "visual_sinks", "word_effects",
 ]  # fmt: skip
