@@ -129,6 +129,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             atomic.write_bytes(folder / name, data)
     except OSError as error:
         raise BadInput(f"cannot write in {folder} ({error.strerror}): name another place with out=") from None

@@ -6,7 +6,6 @@ import torch
 
 from workbench_kernels.types import CLASSES, AttentionSpec, Edits, HeadEdits, Reductions, phases
 
-
 SWEPT = {
     "profile": "the distance profile of rows", "moments": "moments of the distance", "matches": "the mass on matching keys",
 }  # fmt: skip

@@ -82,6 +82,7 @@ def run(config: Export) -> Exported:
     """Read the scores, write the format. Raises BadInput in one line."""
     from workbench.exporters import export, named
     from workbench.exporters.provenance import PROVENANCE
+    from workbench.head_metrics import FILE as METRICS
     from workbench.scores_io import read_scores
     from workbench.untrusted import read_json
 
@@ -92,6 +93,8 @@ def run(config: Export) -> Exported:
     )
     options = {name: value for name, value in chz.asdict(config).items() if name not in ASIDE and value is not None}
     options |= _extra(config.extra, exporter)
+    if "run" in exporter.own_options and (Path(config.run) / METRICS).is_file():
+        options.setdefault("run", config.run)
     if config.tiebreak is not None:
         options["tiebreak"] = read_scores(config.tiebreak)
     if "validation" in exporter.options:

@@ -1,0 +1,1 @@
+"""Parts of the head atlas: what is read, how it becomes scores, how it is shown."""
