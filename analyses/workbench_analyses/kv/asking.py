@@ -45,6 +45,12 @@ def cases(config: Simulate, assembler: Assembler) -> dict[str, list[Case]]:
     return {"needle": needles[: config.samples], **({"prose": prose} if prose else {})}
 
 
+def check_context(context: int, model: Model) -> None:
+    """Raises BadInput before prompts are made that no model of this kind would take."""
+    if context > model.context:
+        raise BadInput(f"context={context}: {model.name} takes {model.context} tokens")
+
+
 def check_length(model: Model, asked: dict[str, list[Case]]) -> None:
     """Raises BadInput for prompts that the model does not take."""
     longest = max(len(c.tokens) for group in asked.values() for c in group)
