@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import workbench_analyses as analyses
 
-    from workbench import patching, probes, views, visual
+    from workbench import live, patching, probes, views, visual
     from workbench.circuits import read_circuit
     from workbench.comparison import compare
     from workbench.exporters import export
@@ -54,6 +54,7 @@ __all__ = [
     "compare",
     "export",
     "intervene",
+    "live",
     "load",
     "mask",
     "observe",
@@ -81,7 +82,7 @@ def __getattr__(name: str) -> Any:
     """Public names on first use, so that `import workbench` costs nothing."""
     if name == "analyses":
         return importlib.import_module("workbench_analyses")
-    if name in ("patching", "probes", "views", "visual"):
+    if name in ("live", "patching", "probes", "views", "visual"):
         return importlib.import_module(f"workbench.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(f"workbench.{_HOMES[name]}"), name)
