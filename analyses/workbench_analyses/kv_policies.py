@@ -42,6 +42,13 @@ class Simulate:
     context: int = chz.field(default=1024, doc="tokens of a prompt")
     samples: int = chz.field(default=32, doc="needles")
     texts: int = chz.field(default=8, doc="texts without a needle, for the perplexity; 0: none")
+    tasks: tuple[str, ...] = chz.field(
+        default=("multikey", "multivalue"), doc="needle tasks of RULER, generated: multikey, multivalue; none"
+    )
+    rows: int = chz.field(default=8, doc="prompts of each task")
+    ruler: str | None = chz.field(
+        default=None, doc="your rows: a .jsonl with RULER's input and outputs, or kvpress' context, question, answer"
+    )
     depths: tuple[float, ...] = chz.field(default=(5, 20, 35, 50, 65, 80), doc="needle depths in percent")
     question: str = chz.field(default="seen", doc="seen: the cache is cut behind the question; after: before it")
     chunk: int = chz.field(default=256, doc="tokens of a chunk, where the prompt is read by chunks")
@@ -69,10 +76,16 @@ class Simulate:
         if not self.depths or min(self.depths) < 0 or max(self.depths) > 100:
             raise BadInput(f"depths={list(self.depths)}: depths are percentages from 0 to 100")
         for name, least in (
-            ("context", LEAST), ("samples", 2), ("texts", 0), ("chunk", 1), ("draws", 0), ("seed", 0), ("batch", 1),
+            ("context", LEAST), ("samples", 2), ("texts", 0), ("rows", 1), ("chunk", 1), ("draws", 0),
+            ("seed", 0), ("batch", 1),
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise BadInput(f"{name}={getattr(self, name)}: give at least {least}")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The tasks that are generated."""
+        return () if self.tasks == ("none",) else self.tasks
 
     def question_asked(self) -> dict[str, Any]:
         """Every option that can change a number."""
@@ -86,7 +99,7 @@ def simulate(model: Model | str | Simulate = "llama", **options: Any) -> Simulat
     Raises BadInput and ModelError in one line.
     """
     config, loaded = entered(Simulate, model, options)
-    config = chz.replace(config, model=config.model or model_of(config.heads))
+    config = chz.replace(config, model=model_of(config.heads) if config.model is None else config.model)
     _check(config)
     check_cheaply(config, loaded)
     from workbench_analyses.kv.experiment import run_experiment
@@ -110,9 +123,15 @@ def _check(config: Simulate) -> None:
     from pathlib import Path
 
     from workbench.policies import named
+    from workbench.tasks.ruler import read_rows
+    from workbench.tasks.ruler_needles import TASKS
 
     for text in config.policy:
         named(text)
+    for task in config.kinds:
+        one_of("tasks", task, tuple(TASKS))
+    if config.ruler is not None:
+        read_rows(config.ruler)
     if config.heads is not None and not Path(config.heads).exists():
         raise BadInput(f"heads={config.heads} does not exist: name a run folder or a score file")
 

@@ -30,7 +30,8 @@ class Points:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Up to six `groups` of points; `x_lines` and `y_lines` are dotted lines (place, label).
+    """Up to six `groups` of points; `x_lines` and `y_lines` are dotted lines (place, label), `segments`
+    dotted lines from one place to another ((x, y, x, y), label at the end).
 
     Groups differ in colour and marker. `finding` is the sentence that a screen reader hears instead of the picture.
     Raises `BadInput` for more than six groups, or for coordinates and labels of unequal length.
@@ -44,6 +45,7 @@ class Scatter:
     caption: str = ""
     x_lines: Sequence[tuple[float, str]] = ()
     y_lines: Sequence[tuple[float, str]] = ()
+    segments: Sequence[tuple[tuple[float, float, float, float], str]] = ()
     digits: int = 3
     libraries = (PLOTLY,)
 
@@ -72,8 +74,12 @@ class Scatter:
         shapes += [
             {"type": "line", "y0": y, "y1": y, "x0": 0, "x1": 1, "xref": "paper", **_LINE} for y, _ in self.y_lines
         ]
+        shapes += [
+            {"type": "line", **dict(zip(("x0", "y0", "x1", "y1"), s, strict=True)), **_LINE} for s, _ in self.segments
+        ]
         notes = [{"x": x, "y": 1, "yref": "paper", "text": plain(t), **_NOTE} for x, t in self.x_lines]
         notes += [{"x": 0, "xref": "paper", "y": y, "text": plain(t), **_NOTE} for y, t in self.y_lines]
+        notes += [{"x": s[2], "y": s[3], "text": plain(t), **_NOTE, "xanchor": "right"} for s, t in self.segments]
         axes = {"xaxis": {"title": {"text": plain(self.x_label)}}, "yaxis": {"title": {"text": plain(self.y_label)}}}
         return {
             "data": [self._trace(i, g) for i, g in enumerate(self.groups)],

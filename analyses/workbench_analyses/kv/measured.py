@@ -24,7 +24,10 @@ SAVES = 0.995
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """One policy at one budget. quality, costs: per case, by kind. controls: mean recall of each random list."""
+    """One policy at one budget. quality, costs: per case, by kind. controls: mean recall of each random list.
+
+    work: entries that all decoded steps of the needles found in the cache, and seconds of attention over them.
+    """
 
     text: str
     budget: float | None
@@ -35,6 +38,7 @@ class Point:
     costs: dict[str, Float[np.ndarray, "cases fields"]]
     controls: tuple[float, ...] = ()
     seed: int = 0
+    work: tuple[float, float] = (0.0, 0.0)
 
     @property
     def label(self) -> str:
@@ -55,15 +59,30 @@ class Point:
         """Share of needles told, with its 95 % Wilson interval."""
         return (self.mean("recall"), *wilson(self.mean("recall"), len(self.of("recall"))))
 
-    def interval(self, field: str) -> tuple[float, float, float]:
-        """A mean over needles with its 95 % bootstrap interval."""
-        low, high = percentile_interval(self.of(field)[:, None], None, 0.95, DRAWS, self.seed)
-        return self.mean(field), float(low[0]), float(high[0])
+    def interval(self, field: str, kind: str = "needle") -> tuple[float, float, float]:
+        """A mean over cases with its 95 % bootstrap interval; NaN where the kind was not asked."""
+        values = self.of(field, kind)
+        if not len(values):
+            nothing = float("nan")
+            return nothing, nothing, nothing
+        low, high = percentile_interval(values[:, None], None, 0.95, DRAWS, self.seed)
+        return float(values.mean()), float(low[0]), float(high[0])
 
     @property
-    def perplexity(self) -> tuple[float, float]:
-        """Of the texts without a needle: with the cut cache, and with the full one."""
-        return tuple(float(np.exp(self.mean(name, "prose"))) for name in ("loss", "full_loss"))  # type: ignore[return-value]
+    def perplexity(self) -> tuple[float, float, float]:
+        """Of the texts without a needle, with the cut cache: e to the mean loss and to its interval."""
+        value, low, high = (float(np.exp(x)) for x in self.interval("loss", "prose"))
+        return value, low, high
+
+    @property
+    def full_perplexity(self) -> float:
+        """The same with the full cache."""
+        return float(np.exp(self.mean("full_loss", "prose")))
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks of RULER that were asked."""
+        return tuple(kind for kind in self.quality if kind not in ("needle", "prose"))
 
     @property
     def p(self) -> float | None:
@@ -80,10 +99,19 @@ class Point:
         return {
             "policy": self.text, "budget": self.budget, "prefill": self.prefill, "constants": self.constants,
             "recall": recall[0], "recall_interval": recall[1:], "kl": kl[0], "kl_interval": kl[1:],
-            "agree": agree[0], "agree_interval": agree[1:], "perplexity": self.perplexity[0],
+            "agree": agree[0], "agree_interval": agree[1:],
+            "perplexity": self.perplexity[0], "perplexity_interval": self.perplexity[1:],
+            "full_perplexity": self.full_perplexity,
+            "tasks": {task: self._task(task) for task in self.tasks},
             **{name: self.mean(name) for name in COSTS},
             "random_lists": list(self.controls), "p": self.p,
+            "decoding": {"entries": self.work[0], "seconds": self.work[1]},
         }  # fmt: skip
+
+    def _task(self, task: str) -> dict[str, Any]:
+        score, *interval = self.interval("score", task)
+        said = {"score": score, "interval": interval, "full_cache": self.mean("full_score", task)}
+        return said | {name: self.mean(name, task) for name in ("kept", "read")}
 
 
 def told_budget(setting: Setting) -> str:

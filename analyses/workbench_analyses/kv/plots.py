@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from workbench.views import Curves, Points, Scatter, Series
 
 if TYPE_CHECKING:
@@ -16,22 +18,27 @@ AXES = {
 }
 SIX = 6
 """Curves that can be told apart."""
+SAVING = "Policies appear only where they save."
 
 
-def pareto(result: Simulation, cost: str) -> list[Curves]:
-    """Recall against a cost; several figures where there are more than six policies."""
-    every = list(result.on_plot(cost).items())
+def pareto(result: Simulation, cost: str, task: str = "needle") -> list[Curves]:
+    """Recall (or the score of a task of RULER) against a cost; several figures where there are more than six policies."""
+    every = list(result.on_plot(cost, task).items())
+    needles = task == "needle"
+    said = (
+        f"n = {result.config.samples} needles; bands: 95 % Wilson intervals. {SAVING}" if needles else
+        f"n = {result.asked(task)} rows; bands: 95 % bootstrap intervals; with the full cache {result.full_score(task):.2f}. "
+        f"{SAVING}"
+    )  # fmt: skip
     out = []
     for start in range(0, len(every), SIX):
         series = []
         for text, points in every[start : start + SIX]:
-            y, low, high = zip(*(p.recall for p in points), strict=True)
-            series.append(Series(text, [p.mean(cost) for p in points], y, low, high))
+            values = [p.recall if needles else p.interval("score", task) for p in points]
+            y, low, high = zip(*values, strict=True)
+            series.append(Series(text, [p.mean(cost, task) for p in points], y, low, high))
         finding = "; ".join(f"{s.name}: {s.y[0]:.2f} at {s.x[0]:.2f}" for s in series)
-        caption = (
-            f"n = {result.config.samples} needles; bands: 95 % Wilson intervals. Policies appear only where they save."
-        )
-        out.append(Curves(series, AXES[cost], "needle recall", finding, caption=caption))
+        out.append(Curves(series, AXES[cost], "needle recall" if needles else f"score, {task}", finding, caption=said))
     return out
 
 
@@ -50,3 +57,27 @@ def published(result: Simulation) -> list[Scatter]:
                 Scatter([group], AXES[cost], "needle recall", finding, caption="Not at equal budgets: see the table.")
             )
     return out
+
+
+def decoding(result: Simulation) -> list[Scatter]:
+    """Seconds of attention against the entries that all decoded steps found, with the fitted line; none below 3 points."""
+    points = result.evicting
+    if len(points) < 3:
+        return []
+    entries, seconds = (np.array([p.work[i] for p in points]) for i in range(2))
+    fit = result.decoding
+    assert fit is not None
+    millions = entries / 1e6
+    low, high = float(millions.min()), float(millions.max())
+    base, slope = fit["base_seconds"], fit["seconds_per_million_entries"]
+    line = (low, base + slope * low, high, base + slope * high)
+    labels = [f"{p.text} at {p.budget:g}" if p.budget is not None else p.label for p in points]
+    group = Points("policies that evict, at all budgets", millions.tolist(), seconds.tolist(), labels)
+    told = f"{slope:.3g} s a million entries, R² {fit['r_squared']:.3f}"
+    return [
+        Scatter(
+            [group], "key-value entries attended to, in millions (needles, all decoded steps)",
+            "seconds of attention in the simulator", f"A line fits: {told}.", segments=((line, told),),
+            caption="Measured once a point in this run, on a machine that may have had other work.",
+        )
+    ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from workbench.policies import named
 from workbench.views import Block, Command, Download, Downloads, Page, Prose, Section, Table
 from workbench_analyses.kv.measured import told_budget
-from workbench_analyses.kv.plots import pareto, published
+from workbench_analyses.kv.plots import decoding, pareto, published
 
 if TYPE_CHECKING:
     from workbench_analyses.kv.result import Simulation
@@ -37,28 +37,42 @@ LISTS = (
     "for policies that weigh every head, scores shuffled within layers. p = (1 + lists with as much recall) / (1 + lists)."
 )
 
+RULER = (
+    "Tasks of RULER: the score is the share of the strings asked for that stand in a free greedy answer from the cut cache "
+    "(any one for questions); the rows lie in ruler.jsonl. The bundled llama was trained to tell one value a question."
+)
+
 
 def report(result: Simulation) -> str:
     """One offline file. Raises TooLarge above 2.5 MB."""
     plots = [Section(title, blocks) for title, blocks in _plots(result) if blocks]
-    refused = (f"Left out, their budget being too small: {'; '.join(result.refused)}.",) if result.refused else ()
+    refused = (f"Left out: {'; '.join(result.refused)}.",) if result.refused else ()
     timing = AFTER if result.config.question == "after" else SEEN
     sections = [
         Section("Finding", [Prose((), _facts(result), callout=result.verdict)]),
         *plots,
-        Section("Every point", [Prose(refused), _table(result), _bytes(result)]),
-        Section("Method", [Prose((BUDGET, PEAK, TOLD, timing, LISTS), _sources(result))]),
+        Section("Every point", [Prose(refused), _table(result), *_tasks(result), _bytes(result)]),
+        Section(
+            "Method", [Prose((BUDGET, PEAK, TOLD, *([RULER] if result.tasks else []), timing, LISTS), _sources(result))]
+        ),
         Section("Cost and reproduction", _reproduction(result)),
     ]
     return Page(f"Key-value policies on {result.model.name}", result.model_label, sections).html()
 
 
 def _plots(result: Simulation) -> list[tuple[str, list[Block]]]:
+    tasks: list[tuple[str, list[Block]]] = [
+        (f"{task} against entries {what}", list(pareto(result, cost, task)))
+        for task in result.tasks
+        for cost, what in (("kept", "kept"), ("read", "read"))
+    ]
     return [
         ("Recall against entries kept", list(pareto(result, "kept"))),
         ("Recall against entries read", list(pareto(result, "read"))),
         ("Recall against the work of the prefill", list(pareto(result, "prefill_share"))),
+        *tasks,
         ("Published constants", list(published(result))),
+        ("Decoding costs what is kept", list(decoding(result))),
     ]
 
 
@@ -74,17 +88,27 @@ def _facts(result: Simulation) -> dict[str, object]:
 def _table(result: Simulation) -> Table:
     columns = (
         "policy", "budget", "kept", "read", "prefill peak", "prefill products", "recall (95 %)", "KL (95 %)",
-        "top-1 (95 %)", "perplexity", "random lists", "p",
+        "top-1 (95 %)", "perplexity (95 %)", "random lists", "p",
     )  # fmt: skip
     rows = [
         [p.label, p.budget, p.mean("kept"), p.mean("read"), p.mean("peak"), p.mean("prefill_share"), p.recall,
-         p.interval("kl"), p.interval("agree"), p.perplexity[0],
+         p.interval("kl"), p.interval("agree"), p.perplexity,
          sum(p.controls) / len(p.controls) if p.controls else None, p.p]
         for p in result.points
     ]  # fmt: skip
-    own = next((p.perplexity[1] for p in result.points), float("nan"))
+    own = next((p.full_perplexity for p in result.points), float("nan"))
     caption = f"Shares of the full cache; KL in nats a token; perplexity with the full cache {own:.2f}."
     return Table(columns, rows, caption, limit=60)
+
+
+def _tasks(result: Simulation) -> list[Block]:
+    """Scores of RULER's rows."""
+    if not result.tasks:
+        return []
+    columns = ("policy", "budget", *(f"{task} (95 %)" for task in result.tasks))
+    rows = [[p.label, p.budget, *(p.interval("score", task) for task in result.tasks)] for p in result.points]
+    full = ", ".join(f"{task} {result.full_score(task):.2f} (n = {result.asked(task)})" for task in result.tasks)
+    return [Table(columns, rows, f"Scores by RULER's rule; with the full cache {full}.", limit=60)]
 
 
 def _bytes(result: Simulation) -> Table:

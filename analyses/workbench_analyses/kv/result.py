@@ -39,13 +39,46 @@ class Simulation(OfCommand):
             return str(self.config.heads)
         return f"{self.scores.n} needles asked here ({self.scores.method})"
 
-    def on_plot(self, cost: str) -> dict[str, list[Point]]:
-        """Points by policy that cost less than the full cache, in the order of cost; published constants left out."""
+    def on_plot(self, cost: str, kind: str = "needle") -> dict[str, list[Point]]:
+        """Points by policy that cost less than the full cache, in the order of cost; published constants left out.
+
+        kind: only points that were asked there (a task of RULER).
+        """
         out: dict[str, list[Point]] = {}
         for point in self.points:
-            if point.exact and point.budget is not None and point.saves(cost):
+            if point.exact and point.budget is not None and point.saves(cost) and kind in point.quality:
                 out.setdefault(point.text, []).append(point)
-        return {text: sorted(points, key=lambda p: p.mean(cost)) for text, points in out.items()}
+        return {text: sorted(points, key=lambda p: p.mean(cost, kind)) for text, points in out.items()}
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks of RULER that were asked."""
+        return tuple(dict.fromkeys(task for p in self.points for task in p.tasks))
+
+    def asked(self, kind: str) -> int:
+        """Cases of a kind."""
+        return max((len(p.of("kl", kind)) for p in self.points), default=0)
+
+    def full_score(self, task: str) -> float:
+        """Of a task of RULER, with the full cache."""
+        return next((p.mean("full_score", task) for p in self.points if task in p.quality), float("nan"))
+
+    @property
+    def evicting(self) -> list[Point]:
+        """Points whose steps read all that is kept: what they cost is attention over it."""
+        return [p for p in self.points if p.saves("kept") and abs(p.mean("kept") - p.mean("read")) < 1e-9]
+
+    @property
+    def decoding(self) -> dict[str, float] | None:
+        """The line through seconds of attention against entries attended to; None below 3 points."""
+        import numpy as np
+
+        if len(self.evicting) < 3:
+            return None
+        entries, seconds = (np.array([p.work[i] for p in self.evicting]) for i in range(2))
+        slope, base = np.polyfit(entries / 1e6, seconds, 1)
+        r = float(np.corrcoef(entries, seconds)[0, 1])
+        return {"base_seconds": float(base), "seconds_per_million_entries": float(slope), "r_squared": r * r}
 
     @property
     def published(self) -> list[Point]:
@@ -57,7 +90,10 @@ class Simulation(OfCommand):
     def verdict(self) -> str:
         """For each policy the least share of the cache with which it still tells nearly all needles."""
         said = []
-        for cost, what in (("kept", "kept"), ("read", "read a step")):
+        costs = {"kept": "kept", "read": "read a step", "prefill_share": "made of the prefill's products"}
+        for cost, what in costs.items():
+            if cost == "prefill_share" and not self.on_plot(cost):
+                continue
             best = [
                 (min(p.mean(cost) for p in points if p.mean("recall") >= ENOUGH), text)
                 for text, points in self.on_plot(cost).items()
@@ -100,7 +136,8 @@ class Simulation(OfCommand):
         """The simulation as plain values."""
         return {
             "model": self.model_label, "verdict": self.verdict, "heads": self.source, "samples": self.config.samples,
-            "tokens": self.setting.tokens, "points": [p.summary() for p in self.points], "refused": list(self.refused),
+            "tokens": self.setting.tokens, "decoding": self.decoding,
+            "points": [p.summary() for p in self.points], "refused": list(self.refused),
             "cost": self.cost, "run": self.path,
         }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,12 +62,30 @@ def variants(config: Simulate, setting: Setting) -> tuple[list[Variant], list[st
     return out, refused
 
 
+def fits(variant: Variant, setting: Setting) -> bool:
+    """Whether a variant can be meant there: prompts of another kind may be shorter than those it was chosen for."""
+    try:
+        variant.scheme(setting)
+    except TooTight:
+        return False
+    return True
+
+
+def left_out(chosen: Sequence[Variant], settings: Mapping[str, Setting]) -> list[str]:
+    """A line for each kind of prompts that variants are not asked on."""
+    out = []
+    for kind, setting in settings.items():
+        if names := [v.label for v in chosen if not fits(v, setting)]:
+            out.append(f"{kind}, prompts of {setting.tokens} tokens: {', '.join(names)}")
+    return out
+
+
 def controls(variant: Variant, setting: Setting, draws: int, seed: int) -> list[Setting]:
     """The same setting with random heads: as many in each layer as the list has, or scores shuffled within layers.
 
-    Where the prompt has to be read anew for each list, none are drawn.
+    None for policies that take no list.
     """
-    if not draws or variant.budget is None or variant.prefill != "full":
+    if not draws or variant.budget is None:
         return []
     if variant.policy.needs == "scores":
         return [replace(setting, scores=_shuffled(setting, seed + i)) for i in range(draws)]

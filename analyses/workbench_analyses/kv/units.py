@@ -1,0 +1,78 @@
+"""Units of the simulation: each variant on each chunk of cases, remembered, and put together as points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from workbench.jsonable import digest
+from workbench.models import Model
+from workbench.policies.setting import Setting
+from workbench.progress import Report
+from workbench.runs import Remember
+from workbench.simulation.cases import Case
+from workbench_analyses.kv.asking import Chunk
+from workbench_analyses.kv.measured import QUALITY, Point
+from workbench_analyses.kv.variants import Variant, controls, fits
+from workbench_analyses.kv_policies import Simulate
+
+RECALL = QUALITY.index("recall")
+
+
+@dataclass
+class _Gathered:
+    """Parts of a variant, chunk by chunk."""
+
+    quality: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    costs: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    controls: list[np.ndarray] = field(default_factory=list)
+    work: np.ndarray = field(default_factory=lambda: np.zeros(2))
+
+
+def points(
+    config: Simulate, model: Model, asked: Mapping[str, list[Case]], settings: Mapping[str, Setting],
+    chosen: list[Variant], remember: Remember, report: Report,
+) -> list[Point]:  # fmt: skip
+    """Chunk by chunk, so that the prompts of one chunk are held at a time."""
+    gathered = {variant: _Gathered() for variant in chosen}
+    size = config.batch
+    parts = [(kind, group[i : i + size]) for kind, group in asked.items() for i in range(0, len(group), size)]
+    for place, (kind, group) in enumerate(parts):
+        chunk, setting = Chunk(model, group), settings[kind]
+        for done, variant in enumerate(chosen):
+            report(place * len(chosen) + done, len(parts) * len(chosen))
+            if not fits(variant, setting):
+                continue
+            unit = f"{variant.unit}-{kind}-{digest([c.tokens for c in group])[:8]}"
+            arrays, _ = remember(unit, lambda v=variant, c=chunk, s=setting, k=kind: (_ask(config, v, c, s, k), {}))
+            _gather(gathered[variant], kind, arrays)
+    report(len(parts) * len(chosen), len(parts) * len(chosen))
+    return [_point(config, variant, gathered[variant], settings["needle"]) for variant in chosen]
+
+
+def _ask(config: Simulate, variant: Variant, chunk: Chunk, setting: Setting, kind: str) -> dict[str, np.ndarray]:
+    """One unit: the variant, and with needles its random lists, [lists, cases] of recall."""
+    found = chunk.ask(variant.scheme(setting))
+    drawn = controls(variant, setting, config.draws, config.seed) if kind == "needle" else []
+    recalls = [chunk.ask(variant.scheme(other))["quality"][:, RECALL] for other in drawn]
+    return {**found, "controls": np.array(recalls).reshape(len(drawn), len(chunk.batch.cases))}
+
+
+def _gather(mine: _Gathered, kind: str, arrays: Mapping[str, np.ndarray]) -> None:
+    mine.quality.setdefault(kind, []).append(arrays["quality"])
+    mine.costs.setdefault(kind, []).append(arrays["costs"])
+    if kind == "needle":
+        mine.controls.append(arrays["controls"])
+        mine.work = mine.work + arrays["work"]
+
+
+def _point(config: Simulate, variant: Variant, found: _Gathered, setting: Setting) -> Point:
+    quality, costs = ({k: np.concatenate(v) for k, v in t.items()} for t in (found.quality, found.costs))
+    drawn = np.concatenate(found.controls, 1)
+    means = tuple(drawn.mean(1).tolist()) if drawn.size else ()
+    return Point(
+        variant.text, variant.budget, variant.prefill, variant.policy.exact, dict(variant.scheme(setting).constants),
+        quality, costs, means, config.seed, (float(found.work[0]), float(found.work[1])),
+    )  # fmt: skip
