@@ -47,7 +47,7 @@ def needle_recall(
     ends = answer_ends(model.tokenizer, model.stop_tokens)
 
     def ask(part: int) -> Recall:
-        asked = _far(Assembler(model.tokenizer), length, seed + SEEDS[part], samples, sink, recent)
+        asked = far_needles(Assembler(model.tokenizer), length, seed + SEEDS[part], samples, sink, recent)
         told = readable_recall(model, asked, narrow, batch, ends)[2]
 
         def recall(lists: list[Heads]) -> np.ndarray:
@@ -59,8 +59,8 @@ def needle_recall(
     return Told(ask(0), ask(1))
 
 
-def _far(assembler: Assembler, length: int, seed: int, n: int, sink: int, recent: int) -> list[Sample]:
-    """Needles of these lengths outside the window."""
+def far_needles(assembler: Assembler, length: int, seed: int, n: int, sink: int, recent: int) -> list[Sample]:
+    """Needles in prompts of this length that lie outside the window. Raises BadInput where there is no room for them."""
     units = blocks(assembler, [length], DEPTHS, ROUNDS, seed)
     far = list(itertools.islice((s for unit in units for s in outside(unit.samples, sink, recent)), n))
     if len(far) < n:

@@ -1,0 +1,95 @@
+"""What is checked: fitted windows, the list's cut into full and streaming heads at as many entries, windows dealt anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Int
+
+from workbench.policies import named
+from workbench.policies.head_windows import entries, head_windows
+from workbench.policies.scheme import Scheme
+from workbench.policies.setting import Setting, TooTight
+from workbench.policies.streaming import streaming
+
+FITTED, HALVED, WIDEST = "fitted windows", "list, half of the budget full", "list, as many full as fit"
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """A way to keep part of the cache at one tolerance. dealt: the same windows at other heads of their layers."""
+
+    name: str
+    tolerance: float
+    make: Callable[[Setting], Scheme]
+    dealt: tuple[Callable[[Setting], Scheme], ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """A name for the run folder."""
+        return f"{self.name.replace(' ', '-').replace(',', '')}-{self.tolerance:g}"
+
+
+def share(found: Int[np.ndarray, "layers kv"], sink: int, context: int, tokens: int) -> float:
+    """Of all key-value entries of a prompt of so many tokens, those that windows hold."""
+    return entries(list(found), sink, context, tokens) / (found.size * tokens)
+
+
+def rules(
+    assigned: Mapping[float, Int[np.ndarray, "layers kv"]], sink: int, least: int, context: int, draws: int, seed: int,
+    setting: Setting,
+) -> tuple[list[Rule], list[str]]:  # fmt: skip
+    """All rules of all tolerances, and a line for each that its share of entries is too small for."""
+    out, refused = [], []
+    for tolerance, found in assigned.items():
+        budget = share(found, sink, context, setting.tokens)
+        dealt = tuple(_windows(other, sink, context) for other in deals(found, draws, seed))
+        out.append(Rule(FITTED, tolerance, _windows(found, sink, context), dealt))
+        if budget >= 1:
+            refused.append(f"tolerance {tolerance:g}: every head keeps everything, so there is nothing to compare")
+            continue
+        for name, make in ((HALVED, _halved(budget)), (WIDEST, _widest(budget, sink, least))):
+            try:
+                make(setting)
+            except TooTight as error:
+                refused.append(f"{name} at tolerance {tolerance:g}: {error}")
+            else:
+                out.append(Rule(name, tolerance, make))
+    return out, refused
+
+
+def deals(found: Int[np.ndarray, "layers kv"], draws: int, seed: int) -> list[Int[np.ndarray, "layers kv"]]:
+    """The same windows dealt anew within every layer, all different from these; none where every layer has one window."""
+    if not draws or all(len(set(row)) == 1 for row in found.tolist()):
+        return []
+    rng, out = np.random.default_rng(seed), []
+    while len(out) < draws:
+        other = rng.permuted(found, axis=1)
+        if not np.array_equal(other, found):
+            out.append(other)
+    return out
+
+
+def _windows(found: Int[np.ndarray, "layers kv"], sink: int, context: int) -> Callable[[Setting], Scheme]:
+    return lambda setting: head_windows(dict(zip(setting.layers, found, strict=True)), sink, context)
+
+
+def _halved(budget: float) -> Callable[[Setting], Scheme]:
+    """DuoAttention's rule of the simulator: full heads get up to half of the budget."""
+    return lambda setting: named("duo")[0].make(replace(setting, budget=budget))
+
+
+def _widest(budget: float, sink: int, least: int) -> Callable[[Setting], Scheme]:
+    """As many full heads as fit beside windows of the least size; what is left widens the windows."""
+
+    def make(setting: Setting) -> Scheme:
+        near = min(1.0, (sink + least) / setting.tokens)
+        if near >= 1 or budget < near:
+            raise TooTight(f"its share of {budget:.3g} is less than windows of {sink + least} tokens hold")
+        k = int((budget - near) / (1 - near) * setting.size + 1e-9)
+        window = int((budget * setting.size - k) / (setting.size - k) * setting.tokens + 1e-9)
+        return streaming(setting, setting.full(k), sink, max(1, window - sink), full_heads=k)
+
+    return make
