@@ -53,8 +53,8 @@ def prompt(model: Any, text: str | list[str], images: Any = None) -> Prompt:
     ids, bos = made.pop("input_ids"), _begins(model)
     made.pop("attention_mask", None)
     if bos is not None and not bool((ids[:, 0] == bos).all()):
+        made = {k: _longer(v, ids, (1, 0)) for k, v in made.items()}
         ids = torch.cat([ids.new_full((len(ids), 1), bos), ids], 1)
-        made = {k: _one_longer(v, ids) for k, v in made.items()}
     return Prompt(ids.to(model.device), {k: _placed(model, v) for k, v in made.items() if isinstance(v, Tensor)})
 
 
@@ -100,6 +100,12 @@ def matching() -> Iterator[None]:
         raise BadInput(f"inputs: {' '.join(str(error).split())}") from error
 
 
+def continued(asked: Prompt, new: Int[Tensor, "b m"]) -> Prompt:
+    """A prompt and what follows it: what is said of each token says of the new ones that they are text (0)."""
+    tokens = torch.cat([asked.tokens, new.to(asked.tokens)], 1)
+    return Prompt(tokens, {k: _longer(v, asked.tokens, (0, new.shape[1])) for k, v in asked.inputs.items()})
+
+
 def _begins(model: Any) -> int | None:
     """The id that begins a text; none where the bridge only lends the end of a text to a family that has none."""
     tokenizer = model.tokenizer
@@ -118,7 +124,7 @@ def _placed(model: Any, value: Any) -> Any:
     return value.to(model.device, model.dtype if value.is_floating_point() else None)
 
 
-def _one_longer(value: Any, ids: Tensor) -> Any:
-    """A value per token gets a zero for the BOS that was put before."""
-    per_token = isinstance(value, Tensor) and value.shape == (len(ids), ids.shape[1] - 1)
-    return torch.nn.functional.pad(value, (1, 0)) if per_token else value
+def _longer(value: Any, ids: Tensor, by: tuple[int, int]) -> Any:
+    """A value per token gets zeros for tokens that are put before and behind."""
+    per_token = isinstance(value, Tensor) and value.shape == ids.shape
+    return torch.nn.functional.pad(value, by) if per_token else value
