@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         mask,
         pai,
         patch,
+        redirect,
         reference,
         route,
         scale,
@@ -37,8 +38,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "load": "models", "Model": "models", "intervene": "models",
     **dict.fromkeys((
-        "Intervention", "amplify", "bias", "calibrate", "mask", "pai", "patch", "probes", "reference", "route", "scale",
-        "set_pattern", "suppress", "window",
+        "Intervention", "amplify", "bias", "calibrate", "mask", "pai", "patch", "probes", "redirect", "reference", "route",
+        "scale", "set_pattern", "suppress", "window",
     ), "interventions"),
     "read_circuit": "circuits", "read_heads": "head_lists", "read_scores": "scores_io", "write_scores": "scores_io",
     "export": "exporters", "compare": "comparison",
@@ -66,6 +67,7 @@ __all__ = [
     "read_circuit",
     "read_heads",
     "read_scores",
+    "redirect",
     "reference",
     "route",
     "scale",

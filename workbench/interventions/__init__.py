@@ -10,6 +10,7 @@ from workbench.interventions.edit import Edit, Intervention
 from workbench.interventions.mask import mask
 from workbench.interventions.pai import pai
 from workbench.interventions.patch import patch
+from workbench.interventions.redirect import redirect
 from workbench.interventions.reference import Reference, reference
 from workbench.interventions.route import route
 from workbench.interventions.scale import scale
@@ -19,5 +20,5 @@ from workbench.interventions.window import window
 
 __all__ = [
     "Edit", "Intervention", "Reference", "amplify", "bias", "calibrate", "compile_edits", "mask", "pai", "patch",
-    "reference", "route", "scale", "set_pattern", "suppress", "window",
+    "redirect", "reference", "route", "scale", "set_pattern", "suppress", "window",
 ]  # fmt: skip

@@ -22,9 +22,13 @@ ROOM = 256
 
 @dataclass(frozen=True)
 class KeyClass:
-    """Some keys, by their columns, and what is done to them; freed is None for edits of scores."""
+    """Some keys, by their columns, and what is done to them; freed is None for edits of scores.
+
+    later: keys that the text gets after these belong to it, too.
+    """
 
     keys: tuple[int, ...]
+    later: bool = False
     gain: float = 1.0
     freed: int | None = None
     least: float = 0.0
@@ -40,6 +44,7 @@ class ClassTable:
         self.held: dict[tuple[int, int], list[KeyClass]] = {}
         self.freed: dict[tuple[int, int], int] = {}
         self.spared: dict[tuple[int, int], set[int]] = {}
+        self.later_spared: set[tuple[int, int]] = set()
         self.checked: set[tuple[int, tuple[int, ...]]] = set()
 
     def add(self, row: int, heads: list[int], columns: tuple[int, ...], **what: Any) -> None:
@@ -53,6 +58,8 @@ class ClassTable:
             if new.freed is not None and self.freed.setdefault((row, head), new.freed) != new.freed:
                 raise EditConflict(f"{self.sheet.name(head)}: two edits of keys with different rules for the mass")
             for other in self.held.get((row, head), []):
+                if other.later and new.later:
+                    raise EditConflict(f"{self.sheet.name(head)}: two edits of the keys to come")
                 if set(other.keys) & set(new.keys):
                     both = _both(other, new)
                     if both is None:
@@ -60,15 +67,17 @@ class ClassTable:
                     kept.append(both)
                     other, new = _without(other, both.keys), _without(new, both.keys)
                 kept.append(other)
-            if kept := [c for c in (*kept, new) if c.keys]:
+            if kept := [c for c in (*kept, new) if c.keys or c.later]:
                 self.held[row, head] = kept
 
-    def spare(self, row: int, heads: list[int], columns: Iterable[int]) -> None:
-        """Keys that are not edited and receive nothing either."""
+    def spare(self, row: int, heads: list[int], columns: Iterable[int], later: bool = False) -> None:
+        """Keys that are not edited and receive nothing either; with `later` those to come, too."""
         keys = tuple(c for c in columns if c < self.end)
         self.check(row, keys)
         for head in heads:
             self.spared.setdefault((row, head), set()).update(keys)
+            if later:
+                self.later_spared.add((row, head))
 
     @property
     def end(self) -> int:
@@ -114,20 +123,26 @@ class ClassTable:
         """The classes of one head; those that are spared by one edit and meant by another are meant."""
         held = self.held[at]
         rest = self.spared.get(at, set()).difference(*(c.keys for c in held))
-        held = [*held, KeyClass(tuple(sorted(rest)))] if rest else held
+        later = at in self.later_spared and not any(c.later for c in held)
+        held = [*held, KeyClass(tuple(sorted(rest)), later)] if rest or later else held
         if len(held) > CLASSES:
             raise EditConflict(f"{self.sheet.name(at[1])}: {len(held)} classes of keys; at most {CLASSES} in one head")
         return held
 
     def _key_class(self, layout: dict[tuple[int, int], list[KeyClass]]) -> Tensor:
         """Class of each key from the text's first on, and ROOM for keys to come; one entry for all heads that agree."""
-        ways = {at: tuple(c.keys for c in held) for at, held in layout.items()}
-        by_row = [{ways[at] for at in ways if at[0] == row} for row in range(self.sheet.rows)]
-        heads = self.sheet.heads if any(len(w) > 1 for w in by_row) else 1
+        ways = {at: tuple((c.keys, c.later) for c in held) for at, held in layout.items()}
+        by_row: dict[int, set[Any]] = {}
+        for (row, _), way in ways.items():
+            by_row.setdefault(row, set()).add(way)
+        heads = self.sheet.heads if any(len(w) > 1 for w in by_row.values()) else 1
         out = torch.zeros(self.sheet.rows, heads, self.end + ROOM, dtype=torch.int8)
         for (row, head), held in ways.items():
-            for i, keys in enumerate(held):
-                out[row, head if heads > 1 else 0, list(keys)] = i + 1
+            for i, (keys, later) in enumerate(held):
+                line = out[row, head if heads > 1 else 0]
+                line[list(keys)] = i + 1
+                if later:
+                    line[self.end :] = i + 1
         return out
 
 
@@ -138,6 +153,8 @@ def _both(a: KeyClass, b: KeyClass) -> KeyClass | None:
     """
     scores, weights = (a, b) if a.freed is None else (b, a)
     if scores.freed is not None or weights.freed is None or weights.least or weights.bias or weights.boost:
+        return None
+    if scores.later or weights.later:
         return None
     shared = tuple(k for k in a.keys if k in set(b.keys))
     return replace(weights, keys=shared, bias=scores.bias, boost=scores.boost)

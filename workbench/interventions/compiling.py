@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor
 from workbench_kernels import HeadEdits
@@ -156,7 +155,8 @@ def _long_enough(edits: HeadEdits, columns: int) -> HeadEdits:
     held = edits.key_class
     if held is None or held.shape[-1] >= columns:
         return edits
-    return replace(edits, key_class=F.pad(held, (0, columns + ROOM - held.shape[-1])))
+    more = held[..., -1:].expand(*held.shape[:-1], columns + ROOM - held.shape[-1])  # keys to come are of one class
+    return replace(edits, key_class=torch.cat([held, more], -1))
 
 
 def _row(active: Sequence[Any], row: int, batch: int) -> tuple[Edit, ...]:

@@ -67,6 +67,10 @@ class Sheet:
         """Of the first valid token of a row."""
         return self.first[row if self.rows > 1 else 0]
 
+    def end_column(self, row: int) -> int:
+        """After the last valid token of a row so far."""
+        return self.end[row if self.rows > 1 else 0]
+
     def found(self, row: int, head: int, rule: Rule) -> tuple[int, ...]:
         """Columns of the keys that a rule found in a head."""
         return tuple(self._found[self.layer, head, rule][row].nonzero().flatten().tolist())
