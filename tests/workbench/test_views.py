@@ -316,3 +316,18 @@ def test_token_view_from_dense_keeps_the_largest():
     np.testing.assert_array_equal(view.weights, -np.sort(-weights, axis=-1)[..., :5])
     held = data_of(view.html())
     assert held["whole"] is False and np.shape(held["keys"]) == (1, 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("x", "log", "written"),
+    [
+        ([1, 2, 4], False, ["1", "2", "4"]),
+        ([0.134055, 0.5, 0.9], False, ["0.134", "0.5", "0.9"]),
+        ([0.2, 0.2001, 0.9], False, None),  # their labels would lie on one another
+        ([1, 2, 4, 8, 64], False, None),
+        ([1, 2, 4, 8, 64], True, ["1", "2", "4", "8", "64"]),
+    ],
+)
+def test_labels_of_an_axis_never_lie_on_one_another(x, log, written):
+    spec = Curves([Series("a", x, [0.5] * len(x))], "x", "y", "finding", log_x=log).spec()
+    assert spec["layout"]["xaxis"].get("ticktext") == written

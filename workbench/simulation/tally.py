@@ -23,7 +23,8 @@ class Tally:
 
     prompt: entries of each layer when the prompt has been read, [b]. pages: entries kept, each cache rounded up to whole
     pages. A cache of a query head counts as much as one of a key-value head. prefill: products that reading the prompts took,
-    None: those of plain attention. seconds: of attention over what is kept, once it is packed.
+    None: those of plain attention. seconds: of attention over what is kept, once it is packed (of
+    the processor, where it computes).
     """
 
     batch: Batch

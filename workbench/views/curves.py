@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from workbench.views.text import esc, interval, number
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid")
 _DASH_ARRAYS = ("", "6 4", "2 3", "6 3 2 3", "10 4", "")
 GLYPHS = "●■◆▲✖✚"
+CLOSE = 0.04
+"""Labels of an axis are at least this part of it apart."""
 MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 
 
@@ -93,9 +96,14 @@ class Curves:
     def _x_axis(self) -> dict[str, Any]:
         axis: dict[str, Any] = {"title": {"text": plain(self.x_label)}, "type": "log" if self.log_x else "linear"}
         ticks = sorted({float(v) for s in self.series for v in s.x})
-        if len(ticks) <= 12:
-            axis |= {"tickvals": ticks, "ticktext": [f"{t:g}" for t in ticks]}
+        if len(ticks) <= 12 and self._apart(ticks):
+            axis |= {"tickvals": ticks, "ticktext": [f"{t:g}" if t == round(t) else f"{t:.3g}" for t in ticks]}
         return axis
+
+    def _apart(self, ticks: Sequence[float]) -> bool:
+        """Whether labels at these places do not lie on one another."""
+        places = [math.log(t) for t in ticks] if self.log_x else list(ticks)
+        return all(b - a >= CLOSE * (places[-1] - places[0]) for a, b in itertools.pairwise(places))
 
     def _y_axis(self) -> dict[str, Any]:
         """`y_range` with a little room, widened where a value lies outside it: nothing is cut off silently."""

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from workbench_analyses.kv.result import Simulation
 
 AXES = {
-    "kept": "key-value entries kept (share of the full cache)",
-    "read": "key-value entries read a decoding step (share of the full cache)",
-    "prefill_share": "attention products of the prefill (share of plain attention)",
+    "kept": "entries kept, share of the full cache",
+    "read": "entries read a step, share of the full cache",
+    "prefill_share": "prefill products, share of plain attention",
 }
 SIX = 6
 """Curves that can be told apart."""
@@ -60,7 +60,10 @@ def published(result: Simulation) -> list[Scatter]:
 
 
 def decoding(result: Simulation) -> list[Scatter]:
-    """Seconds of attention against the entries that all decoded steps found, with the fitted line; none below 3 points."""
+    """Seconds of attention against the entries that all decoded steps of the needles met, with the fitted line.
+
+    None below 3 points.
+    """
     points = result.evicting
     if len(points) < 3:
         return []
@@ -76,8 +79,11 @@ def decoding(result: Simulation) -> list[Scatter]:
     told = f"{slope:.3g} s a million entries, R² {fit['r_squared']:.3f}"
     return [
         Scatter(
-            [group], "key-value entries attended to, in millions (needles, all decoded steps)",
-            "seconds of attention in the simulator", f"A line fits: {told}.", segments=((line, told),),
-            caption="Measured once a point in this run, on a machine that may have had other work.",
+            [group],
+            "million entries that attention met",
+            "seconds of attention",
+            f"A line fits: {told}.",
+            caption="Processor time of attention over what is kept: needles, all decoded steps, once a point.",
+            segments=((line, told),),
         )
-    ]  # fmt: skip
+    ]

@@ -62,9 +62,7 @@ def report(result: Simulation) -> str:
 
 def _plots(result: Simulation) -> list[tuple[str, list[Block]]]:
     tasks: list[tuple[str, list[Block]]] = [
-        (f"{task} against entries {what}", list(pareto(result, cost, task)))
-        for task in result.tasks
-        for cost, what in (("kept", "kept"), ("read", "read"))
+        (task, [figure for cost in ("kept", "read") for figure in pareto(result, cost, task)]) for task in result.tasks
     ]
     return [
         ("Recall against entries kept", list(pareto(result, "kept"))),

@@ -66,7 +66,7 @@ class Simulation(OfCommand):
     @property
     def evicting(self) -> list[Point]:
         """Points whose steps read all that is kept: what they cost is attention over it."""
-        return [p for p in self.points if p.saves("kept") and abs(p.mean("kept") - p.mean("read")) < 1e-9]
+        return [p for p in self.points if p.exact and p.saves("kept") and abs(p.mean("kept") - p.mean("read")) < 1e-9]
 
     @property
     def decoding(self) -> dict[str, float] | None:
@@ -90,7 +90,7 @@ class Simulation(OfCommand):
     def verdict(self) -> str:
         """For each policy the least share of the cache with which it still tells nearly all needles."""
         said = []
-        costs = {"kept": "kept", "read": "read a step", "prefill_share": "made of the prefill's products"}
+        costs = {"kept": "kept", "read": "read a step", "prefill_share": "of the prefill"}
         for cost, what in costs.items():
             if cost == "prefill_share" and not self.on_plot(cost):
                 continue
@@ -103,7 +103,7 @@ class Simulation(OfCommand):
                 share, text = min(best)
                 said.append(f"least share {what} with recall ≥ {ENOUGH:g}: {share:.2f} ({text})")
             else:
-                said.append(f"no policy keeps recall ≥ {ENOUGH:g} by what is {what}")
+                said.append(f"no policy keeps recall ≥ {ENOUGH:g} with a share {what}")
         return "; ".join(said) + self._lists()
 
     def _lists(self) -> str:
