@@ -228,6 +228,8 @@ def test_other_families_are_read_and_contrasted(kind, tmp_path):
     told = Told(Prompt(x, inputs), said, torch.tensor([4, 2]), images.positions(model, x))
     seen = visual.read(model, told)
     assert seen.mass.shape == (2, 4, 3, 8) and np.nanmin(seen.l2) > 0 and np.nanmin(seen.blank_l2) > 0
+    joined = not told.one_a_row
+    assert np.isnan(seen.entropy).all() == joined, "where parts lie is known of one picture at a time"
     said = [visual.Word(0, 3, "cup", True), visual.Word(1, 0, "cup", False)]
     found = visual.word_effects(model, told, said, batch=5)
     rows = told.seen()
@@ -318,7 +320,7 @@ def test_localised_heads_come_first_and_blind_ones_are_not_scored(seen):
     scores = visual.localisation(replace(seen, looks=looks, entropy=entropy))
     assert [tuple(h) for h in scores.rank()] == [(0, 0), (0, 1)] and int(scores.scored.sum()) == 2
     assert scores.values[0, 1] == pytest.approx(-0.7) and scores.parameters["kept"] == 2
-    with pytest.raises(BadInput, match="no square"):
+    with pytest.raises(BadInput, match="is not known for this model"):
         visual.localisation(replace(seen, entropy=entropy * np.nan))
 
 

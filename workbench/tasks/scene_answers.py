@@ -15,12 +15,10 @@ from torch import Tensor
 from workbench import images
 from workbench.errors import BadInput
 from workbench.tasks.chair import Caption
-from workbench.tasks.wording import asking, describing
+from workbench.tasks.wording import answer_tokens, asking, describing
 
 LONGEST = 48
 """Tokens of a caption, at most."""
-ANSWER = 8
-"""Tokens of an answer, at most; its first sentence is read."""
 PLACEHOLDER = "<image> "
 """Stands for the picture in front of a text."""
 
@@ -56,7 +54,7 @@ def answers(model: Any, asked: Sequence[tuple[Shown, str]], edits: Any = None, b
     """Greedy answers to whether an object is in a picture, as text; `workbench.tasks.pope.parse` reads them."""
     out: list[str] = [""] * len(asked)
     for rows, made in _asked(model, asked, batch):
-        said = model.generate(made.tokens, ANSWER, edits=edits, inputs=made.inputs)
+        said = model.generate(made.tokens, answer_tokens(model), edits=edits, inputs=made.inputs)
         for row, text in zip(rows, model.tokenizer.batch_decode(said, skip_special_tokens=True), strict=True):
             out[row] = text.strip()
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isqrt, log
+from math import log
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +18,10 @@ LEAST = 1e-3
 """Attention above the map's mean from which a part of the picture belongs to a component."""
 
 
-def spatial_entropy(look: Float[np.ndarray, "p p"]) -> float:
+def spatial_entropy(look: Float[np.ndarray, "rows columns"]) -> float:
     """H = −Σ p log p in nats over the 8-connected components of relu(S − mean S) > 0.001; 0: all in one place.
 
-    p: a component's share of that sum. A map without a component is even: it gets the most that it could, log(p·p).
+    p: a component's share of that sum. A map without a component is even and gets the log of its parts, the most.
     """
     from scipy.ndimage import label
 
@@ -35,13 +35,11 @@ def spatial_entropy(look: Float[np.ndarray, "p p"]) -> float:
     return float(-(share * np.log(share)).sum()) + 0.0
 
 
-def spatial_entropies(look: Float[np.ndarray, "*heads parts"]) -> Float[np.ndarray, "*heads"]:
-    """Of maps whose parts stand row by row in a square; NaN where they are no square, and of unknown maps."""
-    side = isqrt(look.shape[-1])
-    flat, out = look.reshape(-1, look.shape[-1]), np.full(look.shape[:-1], np.nan)
-    if side * side == look.shape[-1]:
-        out.reshape(-1)[:] = [np.nan if np.isnan(x).any() else spatial_entropy(x.reshape(side, side)) for x in flat]
-    return out
+def spatial_entropies(look: Float[np.ndarray, "*heads rows columns"]) -> Float[np.ndarray, "*heads"]:
+    """Of many maps; NaN for those that are not known (layers without softmax attention)."""
+    flat = look.reshape(-1, *look.shape[-2:])
+    each = [np.nan if np.isnan(x).any() else spatial_entropy(x) for x in flat]
+    return np.array(each).reshape(look.shape[:-2])
 
 
 def elbow(sums: Float[np.ndarray, " heads"]) -> Bool[np.ndarray, " heads"]:
@@ -64,7 +62,7 @@ def localisation(seen: Reading, **fields: Any) -> HeadScores:
     """Minus the spatial entropy of the prompt's last token's look at the picture; 0 is one place; a sample a picture.
 
     Heads whose mean attention on the picture is below the elbow of all heads are not scored. fields: see `image_mass`.
-    Raises BadInput for pictures whose parts are no square (`Reading.entropy` is NaN).
+    Raises BadInput where it is not known where parts lie (`Reading.entropy` is NaN).
     """
     return localised(seen.looks, seen.entropy, **fields)
 
@@ -75,7 +73,9 @@ def localised(
     """`localisation` from attention on the picture and spatial entropy."""
     known = ~np.isnan(entropy).all(0)
     if not known.any():
-        raise BadInput("localisation: the picture's parts are no square, so they have no neighbours that are known")
+        raise BadInput(
+            "localisation: where a placeholder looks in a picture is not known for this model (see wb.visual.read)"
+        )
     keep = np.zeros_like(known)
     keep[known] = elbow(looks.mean(0)[known])
     parameters = {"kept": int(keep.sum()), "above": LEAST, **fields.pop("parameters", {})}

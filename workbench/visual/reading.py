@@ -12,13 +12,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench import probes
+from workbench.errors import BadInput
 from workbench.observation import observe
 from workbench.probes.phi import default_tau, phi
 from workbench.probes.probe import Probe
+from workbench.visual.grids import grids
 from workbench.visual.localising import spatial_entropies
 from workbench.visual.picture_sinks import sink_dimensions
 from workbench.visual.scoring import PerToken
 from workbench.visual.told import Rows, Told
+
+WHOLE = ("picture", "overview")
+"""Views that show all of a picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +33,8 @@ class Reading:
     At the row that predicts each token: mass, attention on the picture; on_sinks, its part on visual sinks; l2, relative
     and cosine, how far head outputs z with the picture are from z without it: ‖z − z'‖, ‖z − z'‖ / ‖z‖, 1 − cos(z, z');
     blank_…, from z with a blank picture; quiet, ‖z'‖ without the picture. At the prompt's last token: looks, attention on
-    the picture; entropy, its spatial entropy in nats (NaN where the parts are no square). sinks: share of the picture's
+    the picture; entropy, its spatial entropy in nats over the whole picture seen at once (NaN where `grids` does not know
+    where parts lie). sinks: share of the picture's
     parts that are visual sinks in each layer.
     """
 
@@ -89,9 +95,23 @@ def read(model: Any, told: Told, tau: float | None = None, dims: Sequence[int] |
     }  # fmt: skip
     look = onto[:, :, :, 0].movedim(0, 1).double().cpu().numpy()  # [b, layers, heads, parts]
     return Reading(
-        **{k: _per_token(v, steps) for k, v in per_token.items()}, looks=look.sum(-1), entropy=spatial_entropies(look),
+        **{k: _per_token(v, steps) for k, v in per_token.items()}, looks=look.sum(-1), entropy=_entropies(model, told, look),
         sinks=sinks.double().mean(-1).T.cpu().numpy(),
     )  # fmt: skip
+
+
+def _entropies(model: Any, told: Told, look: Float[np.ndarray, "b l h parts"]) -> Float[np.ndarray, "b l h"]:
+    """Of the view that shows all of the picture; tiles beside it are left out."""
+    out = np.full(look.shape[:3], np.nan)
+    for i, columns in enumerate(told.columns):
+        try:
+            views = grids(model, told.some([i]).prompt)
+        except BadInput:  # a kind of model whose places are not known
+            continue
+        for view in (v for v in views if v.name in WHOLE):
+            place = np.searchsorted(columns, view.columns)
+            out[i] = spatial_entropies(look[i][..., place])
+    return out
 
 
 def outputs(rows: Rows, name: str = "outputs") -> Probe:

@@ -96,18 +96,12 @@ class Told:
         return Told(Prompt(self.prompt.tokens[at], inputs), self.said[at], self.length[at], self.pictures[at])
 
     def _rows(self, prompt: Int[Tensor, "b n"], inputs: dict[str, Tensor]) -> Rows:
-        n, shape = prompt.shape[1], self.prompt.tokens.shape
-        tokens, steps = torch.cat([prompt, self.said], 1), self.steps
+        n, steps = prompt.shape[1], self.steps
+        tokens, longer = images.continued(Prompt(prompt, inputs), self.said)
         mask = torch.cat([torch.ones_like(prompt, dtype=torch.bool), steps], 1)
-        longer = {k: _longer(v, self.said) if v.shape[:2] == shape else v for k, v in inputs.items()}
         last = (self.length - 1).clamp_min(0)[:, None]
         predicting = n - 1 + torch.arange(steps.shape[1], device=steps.device)[None].minimum(last)
         return Rows(tokens, None if bool(mask.all()) else mask, longer, predicting)
-
-
-def _longer(value: Tensor, said: Tensor) -> Tensor:
-    """What is said of each token: captions are text, which is 0."""
-    return torch.nn.functional.pad(value, (0, said.shape[1]))
 
 
 def tell(model: Any, prompt: Prompt, most: int = LONGEST, edits: Any = None) -> Told:
