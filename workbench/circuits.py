@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from workbench.circuit_parts import Edge, Place
 from workbench.errors import BadInput
 from workbench.heads import ModelIdentity
 from workbench.jsonable import dumps
+from workbench.untrusted import parsed
 
 __all__ = ["Circuit", "CircuitEdge", "CircuitHead", "Edge", "Place", "Stage", "read_circuit"]
 
@@ -153,7 +153,7 @@ def read_circuit(path: str | Path) -> Circuit:
     """From circuit.json or the run folder that holds it. Raises BadInput, with the file, for what is none."""
     file = Path(path) / "circuit.json" if Path(path).is_dir() else Path(path)
     try:
-        held = json.loads(file.read_text())
+        held = parsed(file.read_text())
         form = held.pop("format")
         fields = held | {
             "model": ModelIdentity(**held["model"]),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import BadInput
+from workbench.untrusted import parsed
 
 
 def read_config(name: str, keys: Set[str]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def read_config(name: str, keys: Set[str]) -> dict[str, Any]:
 
 def _json(name: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        return parsed(text)
     except ValueError as error:
         raise BadInput(f"config={name}: not JSON ({error})") from None
 

@@ -14,6 +14,7 @@ from typing import Any
 from workbench.errors import BadInput
 from workbench.head_sets import Head, HeadSet
 from workbench.jsonable import dumps
+from workbench.untrusted import parsed
 
 FIRST_LAYER = 2
 """Layer of the first row in the authors' layout."""
@@ -42,7 +43,7 @@ def read_heads(path: str | Path) -> HeadSet:
     Raises BadInput, with the place, for anything else.
     """
     try:
-        found = json.loads(Path(path).read_text())
+        found = parsed(Path(path).read_text())
     except OSError as error:
         raise BadInput(f"cannot read {path} ({error.strerror})") from None
     except ValueError as error:
@@ -59,7 +60,7 @@ def read_heads(path: str | Path) -> HeadSet:
 
 def about_list(path: str | Path) -> Mapping[str, Any]:
     """What our own layout says beside the heads; nothing of the authors' layout. For files that `read_heads` reads."""
-    found = json.loads(Path(path).read_text())
+    found = parsed(Path(path).read_text())
     return {k: v for k, v in found.items() if k != "heads"} if isinstance(found, dict) else {}
 
 

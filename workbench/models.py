@@ -1,11 +1,9 @@
-"""Loading models: bundled names, local Hugging Face folders, hub ids, live bridges."""
+"""A model: a TransformerBridge whose attention runs through the seam, from a name, a folder, a hub id or a live bridge."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +14,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from workbench_kernels import Reductions, Statistics
 
-from workbench import images, vision
+from workbench import images
 from workbench.backend_names import checked
-from workbench.errors import BadInput, ModelError, Unsupported
-from workbench.installing import nothing_installed
+from workbench.booting import boot, dtype_of
+from workbench.errors import ModelError, Unsupported
+from workbench.fingerprints import fingerprint
+from workbench.generating import greedy
 from workbench.masks import CompactMask
-from workbench.option_values import EXACT_DTYPES
 from workbench.plan import MEMORY, Plan
-from workbench.reference_models import catalogue
 from workbench.seam import Seam
 from workbench.sources import locate
-
-DTYPES = {name: getattr(torch, name) for name in EXACT_DTYPES}
 
 
 @dataclass
@@ -192,7 +188,6 @@ class Model:
             extra["position_ids"] = (extra["attention_mask"].cumsum(-1) - 1).clamp_min(0)
         return self.seam.skipping(from_layer)
 
-    @torch.no_grad()
     def generate(
         self,
         prompt: str | Tensor,
@@ -201,36 +196,14 @@ class Model:
         edits: Any = None,
         attention_mask: Bool[Tensor, "b n"] | None = None,
         inputs: Mapping[str, Any] | None = None,
-    ) -> Tensor:
+    ) -> Int[Tensor, "b new"]:
         """Greedy continuation: the new token ids, [batch, ≤ max_new_tokens]; rows are padded after their stop token.
 
         attention_mask: prompts of several lengths, padded on the left. inputs: see `forward`.
         """
         tokens = self.tokens(prompt) if isinstance(prompt, str) else prompt
-        if attention_mask is not None and not bool(attention_mask[:, -1].all()):
-            raise BadInput("generate: pad prompts on the left, so that every row ends in its text")
-        if max_new_tokens < 1:
-            raise BadInput(f"generate: max_new_tokens={max_new_tokens}: give at least 1")
         ends = set(self.stop_tokens if stop is None else stop)
-        start, cache, out = [tokens.shape[1] - 1], None, []
-        done = torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)
-        for _ in range(max_new_tokens):
-            length = slice(tokens.shape[1] - 1, tokens.shape[1])
-            step = self.forward(
-                tokens, attention_mask, inputs=inputs if cache is None else None, edits=edits, decode_from=start,
-                cache=cache, use_cache=True, keep=length,
-            )  # fmt: skip
-            cache = step.cache
-            if attention_mask is not None:
-                attention_mask = torch.nn.functional.pad(attention_mask, (0, 1), value=1)
-            new = step.logits[:, -1].argmax(-1)
-            new = torch.where(done, torch.full_like(new, next(iter(sorted(ends)), 0)), new)
-            out.append(new)
-            done |= torch.tensor([int(t) in ends for t in new], device=new.device)
-            tokens = new[:, None]
-            if bool(done.all()):
-                break
-        return torch.stack(out, 1)
+        return greedy(self, tokens, max_new_tokens, ends, edits, attention_mask, inputs)
 
     @property
     def stop_tokens(self) -> list[int]:
@@ -246,19 +219,8 @@ class Model:
         return torch.tensor([ids if bos is None or ids[:1] == [bos] else [bos, *ids]], device=self.device)
 
     def identity(self) -> tuple[str, str]:
-        """Hash of the config, and a fingerprint of the weights (name, shape, dtype, 64 strided values of each).
-
-        The version of transformers stands in the config and is no part of the model.
-        """
-        whole = self.bridge.original_model.config.to_dict()  # a vision tower's, too
-        config = {k: v for k, v in whole.items() if not k.startswith("_") and k != "transformers_version"}
-        text = json.dumps(config, sort_keys=True, default=str)
-        weights = hashlib.sha256()
-        for name, p in sorted(self.bridge.original_model.named_parameters()):
-            flat = p.detach().flatten()
-            sample = flat[:: max(1, len(flat) // 64)][:64].float().cpu().numpy()
-            weights.update(f"{name} {tuple(p.shape)}".encode() + sample.tobytes())
-        return hashlib.sha256(text.encode()).hexdigest()[:16], weights.hexdigest()[:16]
+        """Hash of the config, and a fingerprint of the weights (see `workbench.fingerprints`)."""
+        return fingerprint(self.bridge.original_model)
 
 
 @contextlib.contextmanager
@@ -292,34 +254,6 @@ def load(
         if not hasattr(source, "blocks") or not hasattr(source, "hook_dict"):
             raise ModelError(f"{type(source).__name__} is no model: give a name, a folder or a TransformerBridge")
         return Model(source, getattr(source.cfg, "model_name", "bridge"), backend=backend)
-    if isinstance(dtype, str):
-        if dtype not in DTYPES:
-            raise ModelError(f"dtype={dtype} is not known: use one of {', '.join(DTYPES)}")
-        dtype = DTYPES[dtype]
+    dtype = dtype_of(dtype)
     found = locate(str(source), trust_remote_code)
-    return Model(_boot(found.place, dtype, device, trust_remote_code), found.name, found.label, backend)
-
-
-def _boot(place: str, dtype: torch.dtype, device: str | None, trust_remote_code: bool) -> Any:
-    from transformer_lens.model_bridge import TransformerBridge
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # shards of weights are no progress of the user's work
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    planted = catalogue.PLANTED.get(place)
-    built = planted.parts(dtype, device) if planted else {}
-    try:
-        with nothing_installed(), vision.unhindered():
-            bridge = TransformerBridge.boot_transformers(  # type: ignore[attr-defined]
-                place, dtype=dtype, device=device, trust_remote_code=trust_remote_code, **built
-            )
-    except (ImportError, OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{place}: cannot be loaded: {reason}") from error
-    if not hasattr(bridge, "blocks"):
-        raise Unsupported(f"{place}: this architecture has no stack of decoder blocks")
-    vision.give_processor(bridge, place)
-    bridge.eval()
-    for p in bridge.original_model.parameters():
-        p.requires_grad_(False)
-    return bridge
+    return Model(boot(found.place, dtype, device, trust_remote_code), found.name, found.label, backend)

@@ -12,6 +12,7 @@ from typing import Any
 from workbench.errors import BadInput, RunError
 from workbench.invocation import command_line
 from workbench.jsonable import canonical
+from workbench.untrusted import parsed
 from workbench.versions import versions
 
 SCHEMA = 1
@@ -23,7 +24,7 @@ def read_run(path: str | Path) -> dict[str, Any]:
     if file.is_dir():
         file = file / "run.json"
     try:
-        record = json.loads(file.read_text())
+        record = parsed(file.read_text())
     except FileNotFoundError:
         raise BadInput(f"{path} is not a run folder (no {file.name}): name one that a scan wrote") from None
     except OSError as error:

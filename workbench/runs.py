@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from workbench.jsonable import canonical, dumps, jsonable
 from workbench.locks import FolderLock
 from workbench.run_record import earlier_record, now, read_run, same_question, started
 from workbench.shards import Damaged, checked, file_name, model_slug, pack
+from workbench.untrusted import parsed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -233,7 +233,7 @@ class Run:
         text = log.read_text(errors="replace") if log.exists() else ""
         for number, line in enumerate(text.splitlines(), start=1):
             try:
-                entry = json.loads(line)
+                entry = parsed(line)
                 if entry["shard"] != file_name(entry["unit"]):
                     raise ValueError("a log names only the shards of its own folder")
                 units[entry["unit"]] = {key: entry[key] for key in ("shard", "sha256", "seconds", "meta")}

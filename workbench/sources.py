@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
+import re
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -12,7 +12,9 @@ from pathlib import Path
 
 from workbench.errors import ModelError
 from workbench.reference_models import catalogue
+from workbench.untrusted import parsed
 
+_HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 HUB_PATIENCE = 4.0
 """Seconds until an unreachable hub is said to be one."""
 
@@ -37,7 +39,7 @@ def locate(source: str, trust_remote_code: bool = False) -> Source:
     if Path(source).is_dir():
         check_folder(Path(source), trust_remote_code)
         return Source(source, Path(source).resolve().name, source)
-    if "/" not in source or source.startswith((".", "/", "~")) or source.count("/") > 1:
+    if not _HUB.fullmatch(source):
         catalogue.folder(source)  # raises with the nearest bundled name
     check_hub(source)
     return Source(source, source.replace("/", "--"), source)
@@ -49,16 +51,18 @@ def check_folder(folder: Path, trust_remote_code: bool) -> None:
     if not path.is_file():
         raise ModelError(f"{folder}: no config.json; a model folder holds config.json, *.safetensors and a tokenizer")
     try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
+        config = parsed(path.read_text())
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path}: not JSON ({error})") from None
+    kinds = config.get("architectures") or [] if isinstance(config, dict) else None
+    if not isinstance(kinds, list) or not all(isinstance(k, str) for k in kinds):
+        raise ModelError(f"{path}: not the config of a model: an object with a list architectures is needed")
     if not any(folder.glob("*.safetensors")):
         pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
         what = f"only pickled weights ({pickled[0].name}), which are not loaded" if pickled else "no weights"
         raise ModelError(f"{folder}: {what}; save the model with save_pretrained(..., safe_serialization=True)")
     if "auto_map" in config and not trust_remote_code:
         raise ModelError(f"{folder}: needs code of its own; trust_remote_code=true runs it, if you trust it")
-    kinds = config.get("architectures") or []
     if kinds and not any(k.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for k in kinds):
         raise ModelError(f"{folder}: {kinds[0]} is not a decoder; heads are scanned in decoder language models")
 

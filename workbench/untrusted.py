@@ -47,6 +47,14 @@ def read_json(path: Path, what: str = "a JSON file", most: int = LARGEST_CONFIG)
         raise BadInput(f"{path} is not {what}: {' '.join(str(error).split())}") from None
 
 
+def parsed(text: str) -> Any:
+    """A JSON value, also NaN. Raises ValueError, also where it is nested more deeply than anything that is meant."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def _whole(digits: str) -> int:
     if len(digits) > DIGITS:
         raise ValueError(f"{digits[:DIGITS]}… has {len(digits)} digits, which no number here has")

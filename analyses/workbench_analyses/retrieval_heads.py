@@ -98,10 +98,12 @@ def scan(model: Model | str | ScanHeads = "llama", **options: Any) -> Scan:
 
 def _check(config: ScanHeads) -> None:
     """What is wrong is said before torch is imported, which takes seconds."""
-    from workbench.tasks.needle import read_needles
+    from workbench.tasks.needle import read_haystack, read_needles
 
     if config.needles:
         read_needles(config.needles)
+    if config.haystack:
+        read_haystack(config.haystack)
 
 
 COMMAND = Command("scan-heads", "find the retrieval heads of a model, prove them, report", ScanHeads, scan, ())

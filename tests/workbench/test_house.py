@@ -90,15 +90,16 @@ def test_pickled_and_remote_models_are_refused(tmp_path):
         wb.load(tmp_path)
 
 
-def test_the_command_scans_writes_json_and_resumes(tmp_path):
+def test_the_command_scans_writes_json_and_resumes(tmp_path, monkeypatch, capsys):
     import json
 
-    words = ["workbench", "scan-heads", "lengths=128", "depths=50", "rounds=6", "until=none", "proof=none", "json=true"]
-    first, second = (subprocess.run(words, capture_output=True, text=True, cwd=tmp_path) for _ in range(2))
-    assert first.returncode == second.returncode == 0, first.stderr
-    a, b = json.loads(first.stdout), json.loads(second.stdout)
-    assert a["samples"] == 6 and a["top"] == b["top"] and a["run"] == b["run"]
-    assert a["validation"] == "not validated" and a["model"].endswith("not Meta's weights")
+    from workbench.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    words = ["scan-heads", "lengths=128,", "depths=50,", "rounds=1", "until=none", "proof=none", "json=true"]
+    a, b = ((main(words), json.loads(capsys.readouterr().out)) for _ in range(2))
+    assert a[0] == b[0] == 0 and a[1]["samples"] == 1 and a[1]["top"] == b[1]["top"] and a[1]["run"] == b[1]["run"]
+    assert a[1]["validation"] == "not validated" and a[1]["model"].endswith("not Meta's weights")
 
 
 def test_every_public_name_is_there_and_modules_hide_none():
@@ -108,5 +109,5 @@ def test_every_public_name_is_there_and_modules_hide_none():
 
     assert sorted(set(wb.__all__)) == list(wb.__all__)
     modules = {name for name in wb.__all__ if isinstance(getattr(wb, name), types.ModuleType)}
-    assert modules == {"analyses", "patching", "probes", "visual"}
+    assert modules == {"analyses", "patching", "probes", "views", "visual"}
     assert all(callable(getattr(part, name)) for part in (wb.patching, wb.probes, wb.visual) for name in part.__all__)

@@ -28,7 +28,7 @@ def test_values_in_words(known, words):
 
 def test_they_are_those_of_the_functions_that_take_them():
     from workbench.interventions import calibrate, mask
-    from workbench.models import DTYPES
+    from workbench.booting import DTYPES
     from workbench.patching.replacements import How
     from workbench.validation import Ablation
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from workbench.errors import BadInput, did_you_mean
 from workbench.reference_models.recipes import grammar
 from workbench.tasks.assembling import Assembler
+from workbench.untrusted import parsed
 
 NAMES = 4
 """Names with a code in a bundled prompt."""
@@ -76,7 +76,7 @@ def read_choices(path: str | Path) -> list[Row]:
 
 def _row(place: str, line: str) -> tuple[str, list[str], int]:
     try:
-        row = json.loads(line)
+        row = parsed(line)
         prompt, choices, answer = row["prompt"], row["choices"], row["answer"]
         sane = isinstance(prompt, str) and isinstance(choices, list) and all(isinstance(c, str) for c in choices)
     except (ValueError, KeyError, TypeError):

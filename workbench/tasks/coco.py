@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from workbench.errors import BadInput
 from workbench.tasks.chair import Caption
 from workbench.tasks.object_words import Words, object_words
+from workbench.untrusted import parsed
 
 _NUMBER = re.compile(r"(?:^|\D)0*(\d+)(?:\.\w+)?$")
 FORMAT = "one JSON object a line, or a JSON list of objects, with image_id and caption (text)"
@@ -110,6 +110,6 @@ def _text(path: str | Path, option: str) -> str:
 
 def _parsed(text: str, place: str) -> Any:
     try:
-        return json.loads(text)
+        return parsed(text)
     except ValueError as error:
         raise BadInput(f"{place}: not JSON ({error})") from None

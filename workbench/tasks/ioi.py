@@ -6,7 +6,6 @@ S is the subject, named twice, IO the indirect object. BABA names S first, ABBA 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Formatter
@@ -17,6 +16,7 @@ import numpy as np
 from workbench.errors import BadInput, did_you_mean
 from workbench.tasks.circuit_prompts import CircuitPrompt, CircuitPrompts, CircuitTask, Span, checked_corruption
 from workbench.tasks.spelling import Spelling, filled, fitting
+from workbench.untrusted import parsed
 
 BABA = (
     "Then, {S} and {IO} went to the {place}. {S} gave a {object} to",
@@ -159,7 +159,7 @@ def _in_form(template: str) -> bool:
 
 def _texts(path: Path) -> list[str]:
     try:
-        out = json.loads(path.read_text())
+        out = parsed(path.read_text())
     except (OSError, ValueError) as error:
         raise BadInput(f"folder={path.parent}: {path.name} cannot be read ({' '.join(str(error).split())})") from None
     if not isinstance(out, list) or not out or not all(isinstance(x, str) for x in out):

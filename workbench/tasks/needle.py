@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from workbench.errors import BadInput
 from workbench.reference_models.recipes import grammar
 from workbench.tasks.assembling import Assembler, Needle, Sample
+from workbench.untrusted import parsed
 
 __all__ = [
     "Assembler",
@@ -65,13 +65,13 @@ def read_needles(path: str | Path) -> list[Needle]:
     out = []
     try:
         lines = Path(path).read_text().splitlines()
-    except OSError as error:
-        raise BadInput(f"needles={path}: cannot be read ({error.strerror})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"needles={path}: cannot be read ({error})") from None
     for i, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parsed(line)
             needle, answer, question = (row[k].strip() for k in ("needle", "answer", "question"))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise BadInput(f"{path}:{i}: not an object with the strings needle, answer and question") from None
@@ -110,15 +110,7 @@ def texts_of(source: str | Path | None, rng: np.random.Generator) -> Iterator[st
     if source is None:
         while True:
             yield grammar.sentence(rng)
-    path = Path(source)
-    files = sorted(path.glob("**/*.txt")) if path.is_dir() else [path]
-    try:
-        text = " ".join(f.read_text() for f in files)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"haystack={source}: cannot be read ({error})") from None
-    parts = [s.strip() + "." for s in text.replace("\n", " ").split(". ") if s.strip()]
-    if not parts:
-        raise BadInput(f"haystack={source}: no text in it; give a text file or a folder of .txt files")
+    parts = read_haystack(source)
     start = int(rng.integers(len(parts)))
     yield from itertools.cycle(parts[start:] + parts[:start])
 
@@ -147,6 +139,20 @@ def blocks(
             raise BadInput(f"lengths={length}: no room for a sentence beside the needle; use at least {least}")
         samples = tuple(assembler.sample(sentences, n, d, length) for n, d in zip(own, depths, strict=True))
         yield Block(f"{length}-{i}", samples, (*assembler.head, *itertools.chain(*sentences)))
+
+
+def read_haystack(source: str | Path) -> list[str]:
+    """Sentences of the user's file or folder of texts. Raises BadInput where there are none."""
+    path = Path(source)
+    files = sorted(path.glob("**/*.txt")) if path.is_dir() else [path]
+    try:
+        text = " ".join(f.read_text() for f in files)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"haystack={source}: cannot be read ({error})") from None
+    parts = [s.strip() + "." for s in text.replace("\n", " ").split(". ") if s.strip()]
+    if not parts:
+        raise BadInput(f"haystack={source}: no text in it; give a text file or a folder of .txt files")
+    return parts
 
 
 def _draw(

@@ -5,7 +5,6 @@ RULER writes `input` and `outputs`; kvpress' view of the same rows has `context`
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from workbench.errors import BadInput
 from workbench.tasks.assembling import Assembler
+from workbench.untrusted import parsed
 
 NEW_TOKENS = {"niah": 128, "vt": 30, "cwe": 120, "fwe": 50, "qa": 32}
 """Tokens that RULER lets a model write, by the beginning of the task's name."""
@@ -75,7 +75,7 @@ def read_rows(path: str | Path) -> list[Row]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                out.append(_row(json.loads(line), default, len(out)))
+                out.append(_row(parsed(line), default, len(out)))
             except (ValueError, TypeError, KeyError, AttributeError):
                 raise BadInput(
                     f"{path}:{number}: no RULER row: an object with the strings input and outputs, or context, "

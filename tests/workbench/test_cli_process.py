@@ -1,0 +1,75 @@
+"""The command line as a process: what it imports, how Ctrl-C ends it, and readers that go away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+HEAVY = ("torch", "transformers", "transformer_lens", "pandas", "plotly", "scipy", "numpy", "circuitsvis", "jaxtyping")
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment, timeout=60
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["models", "--help"], ["models", "modl=1"], ["compar"], ["doctor", "x"]])
+def test_nothing_heavy_is_imported_before_arguments_are_valid(words):
+    result = python(
+        f"import sys; from workbench.cli import main; code = main({words!r}); "
+        f"print('LOADED', [m for m in {HEAVY!r} if m in sys.modules], code)"
+    )
+    assert f"LOADED [] {0 if '--help' in words else 2}" in result.stdout, result
+
+
+def test_the_installed_entry_point():
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "workbench.cli", "compar"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert time.perf_counter() - start < 10  # the budget of 0.5 s is measured apart: test machines are shared
+
+
+SLOW = r"""
+import chz, sys, time
+from workbench.cli import main
+from workbench.command import Command
+@chz.chz
+class C:
+    pass
+class Long:
+    def __rich__(self):
+        return ("x" * 100 + "\n") * 3_000
+    def summary(self):
+        return {"x": ["y" * 100] * 20_000}
+def wait(config):
+    print("ready", flush=True)
+    time.sleep(30)
+sys.exit(main(sys.argv[1:], {"wait": Command("wait", "", C, wait), "long": Command("long", "", C, lambda c: Long())}))
+"""
+
+
+def test_ctrl_c_exits_130_with_the_command_to_resume():
+    process = subprocess.Popen([sys.executable, "-c", SLOW, "wait"], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None and process.stderr.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    rest = process.stderr.read()
+    assert rest.count("\n") == 1 and "workbench wait" in rest
+
+
+@pytest.mark.parametrize("words", [["long"], ["long", "json=true"]])
+def test_a_reader_that_goes_away_is_no_error(words):
+    # Unbuffered, Python drops the rest of a write that was cut short, and nobody hears of the broken pipe.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", SLOW, *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=buffered)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.wait(20) == 141 and process.stderr.read() == ""

@@ -1,0 +1,61 @@
+"""TransformerLens' bridge from a place that Hugging Face loads from, ready for the seam."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from workbench import vision
+from workbench.errors import ModelError, Unsupported
+from workbench.installing import nothing_installed
+from workbench.option_values import EXACT_DTYPES
+from workbench.reference_models import catalogue
+
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in EXACT_DTYPES}
+
+
+def dtype_of(name: str | torch.dtype) -> torch.dtype:
+    """A dtype by its name. Raises ModelError for one that models are not loaded in."""
+    if isinstance(name, torch.dtype):
+        return name
+    if name not in DTYPES:
+        raise ModelError(f"dtype={name} is not known: use one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def boot(place: str, dtype: torch.dtype, device: str | None, trust_remote_code: bool) -> Any:
+    """A bridge in evaluation mode without gradients of weights. Raises ModelError and Unsupported in one line."""
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # shards of weights are no progress of the user's work
+    device = _usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    planted = catalogue.PLANTED.get(place)
+    built = planted.parts(dtype, device) if planted else {}
+    try:
+        with nothing_installed(), vision.unhindered():
+            bridge = TransformerBridge.boot_transformers(  # type: ignore[attr-defined]
+                place, dtype=dtype, device=device, trust_remote_code=trust_remote_code, **built
+            )
+    except (ImportError, OSError, ValueError, KeyError, RuntimeError, NotImplementedError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{place}: cannot be loaded: {reason}") from error
+    if not hasattr(bridge, "blocks"):
+        raise Unsupported(f"{place}: this architecture has no stack of decoder blocks")
+    vision.give_processor(bridge, place)
+    bridge.eval()
+    for p in bridge.original_model.parameters():
+        p.requires_grad_(False)
+    return bridge
+
+
+def _usable(device: str) -> str:
+    """Raises ModelError for a device that torch does not know, or that is not there."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ModelError(f"device={device}: cannot be used here ({reason}); use cpu, or leave it out") from None
+    return device
