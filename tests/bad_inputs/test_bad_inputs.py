@@ -9,7 +9,6 @@ from bad_inputs import CASES, SCORES, Case
 
 from workbench.cli import main
 
-
 LONGEST = 5.0
 """Seconds of the processor that a refusal may take."""
 

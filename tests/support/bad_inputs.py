@@ -281,7 +281,8 @@ TEXTS = each("scan-heads needles=n.jsonl", "n.jsonl", {
     "empty": ("", "no needle"), "no JSON": ("{", "n.jsonl:1"), "a list": ("[1]", "n.jsonl:1"), "binary": (BINARY, "n.jsonl"),
     "no answer": (json.dumps(NEEDLE | {"answer": ""}), "does not stand"), "numbers": ('{"needle": 1}', "n.jsonl:1"),
     "another answer": (json.dumps(NEEDLE | {"answer": "red"}), "does not stand"), "a broken line": (
-        json.dumps(NEEDLE) + "\n{oops\n", "n.jsonl:2"), "deep": (DEEP, "n.jsonl:1"), "missing": ('{"needle": "a"}', "n.jsonl:1"),
+        json.dumps(NEEDLE) + "\n{oops\n", "n.jsonl:2"), "deep": (DEEP, "n.jsonl:1"),
+    "missing": ('{"needle": "a"}', "n.jsonl:1"),
 })  # fmt: skip
 TEXTS += each("calibrate task=t.jsonl", "t.jsonl", {
     "empty": ("", "nothing in it"), "no JSON": ("{", "t.jsonl:1"), "binary": (BINARY, "t.jsonl"), "deep": (DEEP, "t.jsonl:1"),

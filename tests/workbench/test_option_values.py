@@ -27,8 +27,8 @@ def test_values_in_words(known, words):
 
 
 def test_they_are_those_of_the_functions_that_take_them():
-    from workbench.interventions import calibrate, mask
     from workbench.booting import DTYPES
+    from workbench.interventions import calibrate, mask
     from workbench.patching.replacements import How
     from workbench.validation import Ablation
 
