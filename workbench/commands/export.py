@@ -53,6 +53,8 @@ class Export:
     extra: tuple[str, ...] = chz.field(default=(), doc="options of the format alone, as name:value,name:value")
 
 
+MOST = 12
+"""Files that are named one by one."""
 ASIDE = ("run", "format", "out", "tiebreak", "source", "extra", "layers", "kv_heads")
 
 
@@ -71,7 +73,10 @@ class Exported:
         from workbench.exporters.told import lines
 
         folder = str(self.files[0].parent) if self.files else ""
-        return Group(*map(Text, [f"wrote {path}" for path in self.files] + lines(self.provenance, folder)))
+        wrote = [f"wrote {path}" for path in self.files]
+        if len(wrote) > MOST:
+            wrote = [f"wrote {len(wrote):,} files in {folder}"]
+        return Group(*map(Text, wrote + lines(self.provenance, folder)))
 
     def summary(self) -> dict[str, Any]:
         """The same as plain values."""

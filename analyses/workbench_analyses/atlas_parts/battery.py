@@ -48,7 +48,11 @@ def needle_blocks(config: Atlas, model: Model, assembler: Assembler) -> list[Blo
     """Needles at five depths, a new haystack for every five. Raises BadInput where the vocabulary holds none."""
     length = min(NEEDLE_TOKENS, model.context - 8)  # the answer needs room
     rounds = -(-config.needles // len(DEPTHS))
-    return list(blocks(assembler, [length], DEPTHS, rounds, config.seed))
+    try:
+        return list(blocks(assembler, [length], DEPTHS, rounds, config.seed))
+    except BadInput as error:
+        said = "the bundled needles do not fit this vocabulary or context: scan-heads takes needles= of your own"
+        raise BadInput(said) from error
 
 
 def score_needles(model: Model, block: Block, stops: set[int]) -> dict[str, Samples]:
@@ -117,7 +121,7 @@ def picture_span(model: Model, asked: images.Prompt) -> Mapping[str, tuple[int, 
 
 def why_not(error: BadInput | Unsupported) -> str:
     """What the reader is told of a part that was left out."""
-    return " ".join(str(error).split())
+    return " ".join(str(error).split("; not: ")[0].split())
 
 
 def _runs(columns: Sequence[int]) -> list[tuple[int, int]]:

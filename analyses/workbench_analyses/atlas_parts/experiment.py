@@ -17,13 +17,11 @@ from workbench_analyses.atlas_parts.estimates import Sums, estimate, mean_over
 from workbench_analyses.atlas_parts.files import files
 from workbench_analyses.atlas_parts.measures import BATTERY, CORPUS, REPEATS, SINKS, Measure
 from workbench_analyses.atlas_parts.patterns import RAW, REST, VERSIONS, Batch
+from workbench_analyses.atlas_parts.prose import UNKNOWN
 from workbench_analyses.atlas_parts.result import HeadAtlas
 from workbench_analyses.atlas_parts.side import Score, Sequences, Side, most_read, skipped_layers
 from workbench_analyses.atlas_parts.texts import Corpus, corpus, fitted, repeated, shown_texts
 from workbench_analyses.atlas_parts.work import Work, word
-
-UNKNOWN = 0.02
-"""Share of unknown tokens in the corpus from which the reader is told."""
 
 
 def run_atlas(config: Atlas, model: Model | None = None) -> HeadAtlas:

@@ -114,7 +114,7 @@ def _table(side: Side) -> Table:
 def _parameters(found: result.HeadAtlas) -> dict[str, object]:
     c = found.config
     return {
-        "corpus texts": c.samples, "tokens each": c.tokens, "texts of repeated tokens": c.repeats, "needles": c.needles,
+        "corpus texts": c.samples, "texts of repeated tokens": c.repeats, "needles": c.needles,
         "IOI prompts": c.ioi, "seed": c.seed, "dtype": c.dtype,
     }  # fmt: skip
 

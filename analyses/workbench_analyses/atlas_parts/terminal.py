@@ -35,17 +35,20 @@ def _table(side: Side) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="highest heads (95 % interval over texts or prompts)", title_justify="left")
+    table = Table(title="highest heads (of the first the 95 % interval over texts or prompts)", title_justify="left")
     for name in ("score", "version", "n", *(f"{i}." for i in range(1, SHOWN + 1))):
         table.add_column(name, justify="right" if name == "n" else "left")
     for score in side.scores:
-        found = [_said(score, h) for h in best(score, SHOWN)]
+        found = [_said(score, h, i == 0) for i, h in enumerate(best(score, SHOWN))]
         table.add_row(*map(Text, (score.measure.title, score.version, str(score.estimate.n), *found)))
     return table
 
 
-def _said(score: Score, head: Head) -> str:
+def _said(score: Score, head: Head, bounds: bool) -> str:
     e = score.estimate
-    if np.isnan(e.low[head]):
-        return f"{head} {e.values[head]:.3g}"
-    return f"{head} {e.values[head]:.3g} ({e.low[head]:.3g}–{e.high[head]:.3g})"
+    value = f"{head} {_short(e.values[head])}"
+    return f"{value} ({_short(e.low[head])}–{_short(e.high[head])})" if bounds and not np.isnan(e.low[head]) else value
+
+
+def _short(x: float) -> str:
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"

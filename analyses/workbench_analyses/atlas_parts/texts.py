@@ -12,11 +12,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from workbench import images
 from workbench.errors import BadInput
 from workbench.models import Model
 from workbench.probes.repeats import COPIES
 from workbench.tasks.needle import Assembler
 from workbench_analyses.atlas import LEAST_LENGTH, Atlas
+from workbench_analyses.atlas_parts.prose import generated
 from workbench_analyses.sinks.texts import probe_texts
 
 
@@ -45,17 +47,26 @@ def fitted(config: Atlas, model: Model) -> Atlas:
     """The config with its defaults settled for a model. Raises BadInput where its context is too short."""
     if model.context < LEAST_LENGTH:
         raise BadInput(f"{model.name} takes {model.context} tokens; an atlas needs {LEAST_LENGTH}")
-    bos = model.tokenizer.bos_token_id is not None if config.bos is None else config.bos
+    known = model.tokenizer.bos_token_id is not None
+    if config.bos and not known:
+        raise BadInput(f"{model.name}: its tokenizer has no BOS token; bos=false reads the texts as they are")
+    bos = known if config.bos is None else config.bos
     return chz.replace(config, bos=bos, tokens=min(config.tokens, model.context))
 
 
 def corpus(config: Atlas, model: Model, assembler: Assembler) -> Corpus:
     """The corpus sample of a settled config. Raises BadInput for texts that are too short."""
-    natural, _ = probe_texts(cast(Any, config), model, assembler)
-    unknown = model.tokenizer.unk_token_id
-    share = 0.0 if unknown is None else float((natural.tokens == unknown).double().mean())
-    words, places = np.unique(natural.tokens.cpu().numpy(), return_inverse=True)
-    return Corpus(natural.tokens, natural.source, share, words, torch.from_numpy(places.reshape(natural.tokens.shape)))
+    unknown, head = model.tokenizer.unk_token_id, [model.tokenizer.bos_token_id] if config.bos else []
+    if config.texts is None:
+        room = config.tokens - len(head)
+        rows, source = generated(assembler, unknown, config.samples, room, config.seed)
+        tokens = torch.tensor([[*head, *row] for row in rows], device=model.device)
+    else:
+        natural, _ = probe_texts(cast(Any, config), model, assembler)
+        tokens, source = natural.tokens, natural.source
+    share = 0.0 if unknown is None else float((tokens == unknown).double().mean())
+    words, places = np.unique(tokens.cpu().numpy(), return_inverse=True)
+    return Corpus(tokens, source, share, words, torch.from_numpy(places.reshape(tokens.shape)))
 
 
 def repeated(config: Atlas, model: Model) -> tuple[Int[Tensor, "texts n"], int]:
@@ -64,9 +75,9 @@ def repeated(config: Atlas, model: Model) -> tuple[Int[Tensor, "texts n"], int]:
     No token stands twice in a segment, so that attention to copies is what RazorAttention measures
     (arXiv 2407.15891) at fixed distances.
     """
-    special = set(model.tokenizer.all_special_ids)
-    known = min(len(model.tokenizer), int(model.bridge.cfg.d_vocab))
-    pool = np.array([t for t in range(known) if t not in special])
+    known = torch.arange(min(len(model.tokenizer), int(model.bridge.cfg.d_vocab)))
+    special = {*model.tokenizer.all_special_ids, *known[images.positions(model, known)].tolist()}
+    pool = np.array([t for t in known.tolist() if t not in special])
     head = [model.tokenizer.bos_token_id] if config.bos else []
     k = min((config.tokens - len(head)) // COPIES, len(pool))
     rng = np.random.default_rng([config.seed, 3])

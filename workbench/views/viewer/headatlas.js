@@ -116,10 +116,9 @@ views.headatlas = async (block) => {
     const svg = el("svg:svg", { viewBox: "0 0 252 96", role: "img", "aria-label": `Attention by distance of ${name(s, i)}` });
     both.forEach(([, bins], place) => bins.forEach((m, b) => svg.append(el("svg:rect", {
       class: place ? "rest" : "raw", x: 6 + b * step + place * step * .45, width: step * .42, y: 76 - tall(m), height: tall(m) }))));
-    svg.append(el("svg:text", { x: 250, y: 12, "text-anchor": "end" }, `highest bar ${said(most)}`));
     for (let b = 0; b < n; b += 2) svg.append(el("svg:text", { x: 6 + b * step, y: 90 }, b < 2 ? b : 2 ** (b - 1)));
     const keys = both.map(([v], place) => el("span", { class: "key" }, el("i", { class: `swatch ${place ? "rest" : "raw"}` }), v));
-    return el("div", {}, el("h5", {}, "Attention by distance in tokens"), svg, el("div", { class: "legend" }, ...keys));
+    return el("div", {}, el("h5", {}, "Attention by distance in tokens", el("small", {}, `, highest bar ${said(most)}`)), svg, el("div", { class: "legend" }, ...keys));
   };
   const thumbnail = (s, j, i) => {
     const [title, n, spans] = sides[s].pictures[j], cells = n * (n + 1) / 2;
