@@ -396,9 +396,11 @@ def test_a_shuffled_label_gives_no_contrast_in_the_bundled_model(bundled):
 
 def test_what_cannot_be_meant_is_said_in_a_line(llava, told, seen):
     x, fit = told.prompt.tokens.clone(), {"pixel_values": told.prompt.inputs["pixel_values"]}
+    few = torch.where(torch.arange(N) == FIRST, 5, x)
     x[1, FIRST] = 5
     for run, said in [
         (lambda: Told(Prompt(x, fit), told.said, told.length, x == IMAGE), "hold 3, 4 parts of pictures"),
+        (lambda: visual.tell(llava, Prompt(few, fit), 2), "do not match"),
         (lambda: Told(told.prompt, told.said[:2], told.length, told.pictures), "4 prompts"),
         (lambda: visual.tell(llava, Prompt(told.prompt.tokens[:, :2], {}), 2), "at least one"),
         (lambda: visual.word_effects(llava, told, [visual.Word(1, 2, "cup", True)]), "token 2 of caption 1"),

@@ -1,0 +1,1 @@
+"""The visual scan in parts: what is shown, its work and its views."""

@@ -1,0 +1,99 @@
+"""Which heads see, and which make a model say what is not there? `workbench scan-visual`.
+
+Behaviour first (CHAIR and POPE), then the scores of heads and how far they agree, then whether acting on heads helps more
+than trivial means do, at equal recall. Of the bundled `llava` on rendered scenes, or of any model on pictures with COCO's
+annotations.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import chz
+
+from workbench import backend_names
+from workbench.command import Command
+from workbench.entering import asked, check_cheaply, entered
+from workbench.errors import BadInput
+from workbench.option_values import DTYPES, either, one_of
+
+if TYPE_CHECKING:
+    from workbench.models import Model
+    from workbench_analyses.visual.result import VisualScan
+
+PROOFS = ("default", "none")
+UNREADABLE = ("refuse", "skip")
+CONTRASTS = ("probability", "absolute", "log")
+
+
+@chz.chz
+class ScanVisual:
+    """Options of the scan; out, device and batch change no number."""
+
+    model: str = chz.field(default="llava", doc="bundled name, local Hugging Face folder or hub id")
+    images: str | None = chz.field(default=None, doc="folder of pictures; default: rendered scenes")
+    coco: str | None = chz.field(default=None, doc="instances_*.json, or the folder of COCO's annotations")
+    synonyms: str | None = chz.field(default=None, doc="file of synonyms, a line an object; default: our own table")
+    unreadable: str = chz.field(default="refuse", doc="a picture that cannot be read: refuse or skip")
+    samples: int = chz.field(default=64, doc="scenes of each kind, or pictures, that heads are scored on")
+    choose: int = chz.field(default=96, doc="as many others, on which strengths are chosen")
+    report: int = chz.field(default=192, doc="as many others, which are reported")
+    longest: int | None = chz.field(default=None, doc="tokens of a caption, at most; default: 48 for scenes, else 256")
+    contrast: str = chz.field(default="probability", doc="causal contrast of: probability, absolute or log")
+    tau: float | None = chz.field(default=None, doc="phi of a visual sink; default: 20·√(width / 4096)")
+    proof: str = chz.field(default="default", doc="interventions against trivial means: default or none")
+    seed: int = chz.field(default=0, doc="draws scenes, or deals pictures to the sets")
+    dtype: str = chz.field(default="float32", doc=either(DTYPES))
+    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
+    backend: str = chz.field(default="auto", doc=backend_names.DOC)
+    trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
+    batch: int = chz.field(default=64, doc="pictures in one forward; 1 for models whose pictures differ in parts")
+    out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
+
+    @chz.validate
+    def _sane(self) -> None:
+        backend_names.checked(self.backend)
+        for name, known in (
+            ("proof", PROOFS), ("dtype", DTYPES), ("unreadable", UNREADABLE), ("contrast", CONTRASTS),
+        ):  # fmt: skip
+            one_of(name, getattr(self, name), known)
+        for name in ("samples", "choose", "report"):
+            if getattr(self, name) < 2:
+                raise BadInput(f"{name}={getattr(self, name)}: give at least 2")
+        if self.batch < 1 or self.seed < 0 or (self.longest is not None and self.longest < 1):
+            raise BadInput("batch and longest must be at least 1, seed at least 0")
+        if self.images is None and (self.coco is not None or self.synonyms is not None):
+            raise BadInput("coco= and synonyms= say what is in your pictures: give images=, too")
+        if self.tau is not None and self.tau <= 0:
+            raise BadInput(f"tau={self.tau:g}: give a number above 0")
+
+    @property
+    def most(self) -> int:
+        """Tokens of a caption, at most."""
+        return self.longest if self.longest is not None else 48 if self.images is None else 256
+
+    def question(self) -> dict[str, Any]:
+        """Every option that can change a number."""
+        return asked(self)
+
+
+def scan(model: Model | str | ScanVisual = "llava", **options: Any) -> VisualScan:
+    """Score heads for seeing and for inventing, and judge interventions on them at equal recall.
+
+    Writes nothing unless `out=` is given. model: a loaded Model, a live TransformerBridge, a name, or a whole ScanVisual
+    config. options: the fields of ScanVisual. Raises BadInput and ModelError in one line.
+    """
+    config, loaded = entered(ScanVisual, model, options)
+    check_cheaply(config, loaded)
+    from workbench_analyses.visual.seeing import check_sees
+
+    if loaded is None:
+        check_sees(config)
+    from workbench_analyses.visual.scan import run_scan
+
+    return run_scan(config, loaded)
+
+
+COMMAND = Command(
+    "scan-visual", "find heads that see and heads that invent, judge acting on them, report", ScanVisual, scan
+)
