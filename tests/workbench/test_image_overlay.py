@@ -216,6 +216,7 @@ def test_small_pictures_of_a_notebook_are_blended_exactly():
     assert (half[:, 4:] != one.pixels[:, 4:]).any()
     html = image_strip(one, (2, 3))
     assert html.count("<img") == 2 and "<script" not in html and "not in the picture" in html
+    assert len(repr(one)) < 200 and len(repr(ImageOverlay([one]))) < 200
     assert len(ImageOverlay([one])._repr_html_()) < 60_000 and SCRIPT not in image_strip(looks(SCRIPT), (0, 0))
     with pytest.raises(BadInput, match="outside 3 x 5"):
         image_strip(one, (3, 0))

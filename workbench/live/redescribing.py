@@ -23,7 +23,7 @@ _BOX = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Redescribing:
     """What a model says of one picture under a method at any strength; see `redescribe`."""
 
@@ -36,11 +36,14 @@ class Redescribing:
     head: tuple[int, int] | None = None
     longest: int = LONGEST
     words: Words | None = None
-    _shown: dict[float, Looks] = field(default_factory=dict, repr=False)
+    _shown: dict[float, Looks] = field(default_factory=dict)
 
     @cached_property
     def _pictures(self) -> Pictures:
         return Pictures(self.model, [self.picture], self.text)
+
+    def __repr__(self) -> str:
+        return f"Redescribing({self.model.name} under {self.method.name})"
 
     @property
     def strengths(self) -> list[float]:

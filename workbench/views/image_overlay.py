@@ -25,7 +25,7 @@ LEGEND = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageOverlay:
     """Pictures with the attention of one head at one word over them (`workbench.visual.look_at` collects it).
 
@@ -76,6 +76,9 @@ class ImageOverlay:
             f"{disclosure('The same as a table', self._table())}{data(self._data())}{self._levels()}"
         )
         return figure("overlay", self.title, body, self.caption)
+
+    def __repr__(self) -> str:
+        return f"ImageOverlay({self.finding()}; {len(self.looks)} pictures)"
 
     def _repr_html_(self) -> str:
         """The head that looks most at each picture at the word that is shown first, as small pictures."""

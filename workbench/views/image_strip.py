@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,6 +49,16 @@ def image_strip(looks: Looks, head: tuple[int, int], title: str = "", opacity: f
     return (
         f'<div style="font:13px/1.5 system-ui,sans-serif;{_INK}"><b>{esc(title or f"L{head[0]}H{head[1]}: {looks.name}")}'
         f'</b><div style="display:flex;flex-wrap:wrap;gap:8px 14px;margin-top:6px">{"".join(parts)}</div></div>'
+    )
+
+
+def said_html(words: Sequence[Said]) -> str:
+    """A caption; words of objects are underlined, with waves where these are not in the picture."""
+    return " ".join(
+        f'<span style="{_MARKS[word.invented]}" title="{esc(word.object)}">{esc(visible(word.text))}</span>'
+        if word.object
+        else esc(visible(word.text))
+        for word in words
     )
 
 

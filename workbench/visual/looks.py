@@ -36,7 +36,7 @@ class Said:
     invented: bool | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Looks:
     """Attention on one picture, word by word: at the rows that predict a word's tokens, their mean.
 
@@ -57,6 +57,12 @@ class Looks:
     def text(self) -> str:
         """The words, a space between them."""
         return " ".join(word.text for word in self.words)
+
+    def __repr__(self) -> str:
+        views = ", ".join(f"{g.name} {g.columns.shape[0]} × {g.columns.shape[1]}" for g in self.grids)
+        return (
+            f"Looks({self.name}: {len(self.words)} words, {' × '.join(map(str, self.mass.shape[1:]))} heads, {views})"
+        )
 
     def weights(self, view: int = 0) -> Float[np.ndarray, "words layers heads rows columns"]:
         """The maps of a view as attention weights, right to a 510th of their largest."""
