@@ -39,7 +39,8 @@ class FitWindows:
         default=(0.2, 0.4, 0.6, 0.8), doc="further tolerances, for the curve of what they cost"
     )
     at: tuple[str, ...] = chz.field(
-        default=ROWS, doc="rows whose median counts: told (those that say the answer), read (the prompt's last quarter)"
+        default=ROWS,
+        doc="rows whose median counts: told (of the answer, at the worst depth), read (of the prompt)",
     )
     context: int = chz.field(default=1024, doc="tokens of a prompt, and of the longest window")
     sink: int = chz.field(default=4, doc="first tokens that every head keeps")

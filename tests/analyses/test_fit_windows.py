@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from workbench_analyses.windows.fitting import _worst_median
 from workbench_analyses.windows.rules import FITTED, HALVED, WIDEST, deals
 
 import workbench as wb
@@ -115,3 +116,14 @@ def test_bad_words_give_one_line(words, said, tmp_path, monkeypatch, capsys):
     lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
     assert len(lines) == 1 and said in lines[0]
     assert not list(tmp_path.iterdir())
+
+
+def test_medians_are_taken_depth_by_depth():
+    """A head that is only wrong for one of three depths is wrong there in the median, though not over all rows."""
+    rng = np.random.default_rng(1)
+    parts = [rng.random((2, 3, int(rng.integers(3, 6)), 4)) + (i % 3 == 1) for i in range(7)]
+    found = _worst_median(parts, 3)
+    by_depth = [np.median(np.concatenate([parts[i] for i in range(7) if i % 3 == d], 2), 2) for d in range(3)]
+    np.testing.assert_array_equal(found, np.maximum.reduce(by_depth))
+    assert (found > 1).all() and (_worst_median(parts, 1) < 1).all()
+    assert _worst_median(parts[:1], 3).shape == (2, 3, 4)

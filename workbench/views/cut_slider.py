@@ -49,7 +49,7 @@ class CutSlider:
     command: str
     config: str
     unit: str = "score"
-    title: str = "Where to cut"
+    title: str = ""
     caption: str = ""
     start: int = 0
     libraries = ()
@@ -73,7 +73,7 @@ class CutSlider:
         """The block as HTML."""
         grid = HeadGrid(np.asarray(self.scores, dtype=np.float64), self.ends(), width=560, height=420)
         label = f"Head map with a cut. {self.measured}"
-        drawing = grid.svg(label, grid.cells() + '<path class="streams" d=""/>' + grid.axes())
+        drawing = grid.svg(label, grid.cells() + '<path class="streams" d=""/><path class="kept" d=""/>' + grid.axes())
         last = len(self.stops) - 1
         controls = (
             f'<div class="controls"><label>full heads <input class="cut" type="range" min="0" max="{last}" step="1" '
@@ -90,6 +90,12 @@ class CutSlider:
             f'<p class="note">{inline(self.measured)}</p>' + data(self._data(grid))
         )
         return figure("cutslider", self.title, body, self.caption)
+
+    def _repr_html_(self) -> str:
+        """The notebook output: the same in a frame."""
+        from workbench.views.framed import framed
+
+        return framed(self, "Where to cut", 1100)
 
     def ends(self) -> tuple[float, float]:
         """The ends of the colour scale."""
@@ -113,4 +119,7 @@ class CutSlider:
 
 FILES = ("full_attention_heads.tsv", "config.json", "retrieval.json")
 """DuoAttention's pair, and a list of full heads as MindSpore's Golden Stick reads it."""
-_KEY = '<span class="key"><i class="swatch streaming"></i>streams</span>'
+_KEY = (
+    '<span class="key"><i class="swatch kept"></i>full</span>'
+    '<span class="key"><i class="swatch streaming"></i>streams</span>'
+)

@@ -53,7 +53,7 @@ def slider(result: Cuts) -> CutSlider:
         f"Recall on {result.told.shape[1]} needles in prompts of {result.config.context:,} tokens, 95 % Wilson intervals.",
         f"workbench export {run} format=duo-attention {{option}} {window}{unscored}",
         config_text(how.sink_size, how.recent_size, sparsity=None).replace("null", "{sparsity}"), result.source.method,
-        caption="Faded heads stream. Files are those that the command writes, byte for byte; `retrieval.json` is that of "
+        caption="Files are those that the command writes, byte for byte; `retrieval.json` is that of "
         "`format=golden-stick`. Rows are layers, columns key-value heads.",
         start=next(i for i, stop in enumerate(every) if stop.full >= enough),
     )  # fmt: skip

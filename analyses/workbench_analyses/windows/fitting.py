@@ -30,7 +30,10 @@ def median_errors(
     model: Model, asked: Sequence[Case], config: FitWindows, windows: tuple[int, ...],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Float[np.ndarray, "kinds layers heads windows"]:  # fmt: skip
-    """Over rows of all prompts, for each kind of `config.at`."""
+    """Over rows of all prompts, for each kind of `config.at`; rows that tell an answer depth by depth, the worst counts.
+
+    A median over all depths would give up the needles of half of them. asked: depths in turn, as `cases` makes them.
+    """
     found: dict[str, list[np.ndarray]] = {kind: [] for kind in config.at}
     for start in range(0, len(asked), config.batch):
         progress(start, len(asked))
@@ -43,7 +46,14 @@ def median_errors(
             for kind, wanted in rows.items():
                 found[kind].append(table[:, i][:, :, np.searchsorted(every[i], wanted)])
     progress(len(asked), len(asked))
-    return np.stack([np.median(np.concatenate(parts, 2), 2) for parts in found.values()])
+    depths = {kind: len(config.depths) if kind == "told" else 1 for kind in found}
+    return np.stack([_worst_median(parts, depths[kind]) for kind, parts in found.items()])
+
+
+def _worst_median(parts: Sequence[Float[np.ndarray, "layers heads _ windows"]], turns: int) -> np.ndarray:
+    """Median over the rows of every turns-th prompt; the greatest of these medians, [layers, heads, windows]."""
+    groups = [parts[i::turns] for i in range(min(turns, len(parts)))]
+    return np.max([np.median(np.concatenate(group, 2), 2) for group in groups], 0)
 
 
 def _even(rows: Sequence[Int[np.ndarray, " r"]], model: Model) -> Int[Tensor, "b r"]:

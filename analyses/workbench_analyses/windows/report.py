@@ -22,7 +22,7 @@ ERRORS = (
     "median of ‖z − z_w‖ / ‖z‖ over rows, of each kind of rows; the worst kind counts, and the worst query head of a group."
 )
 KINDS = {
-    "told": "told: the rows after which the tokens of an answer are said, needles at all depths.",
+    "told": "told: the rows after which the tokens of an answer are said; a median for each needle depth, the worst counts.",
     "read": "read: rows of the last quarter of the prompt, evenly spread.",
 }
 SMALLEST = (

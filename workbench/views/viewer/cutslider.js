@@ -29,8 +29,10 @@ views.cutslider = async (block) => {
   const draw = () => {
     const [k, option, on, file] = shown(), count = on.filter(Boolean).length, n = Math.max(1, Math.floor(served.value) || 1);
     const kept = count * n + (all - count) * Math.min(n, data.sink + data.recent), [recall, measured] = expected(k);
-    const places = on.flatMap((x, i) => (x ? [] : [`M${x0 + (i % heads) * w} ${y0 + Math.floor(i / heads) * h}h${w}v${h}h-${w}z`]));
-    find(".streams").setAttribute("d", places.join(""));
+    const box = (i, inside) => `M${x0 + (i % heads) * w + inside} ${y0 + Math.floor(i / heads) * h + inside}h${w - 2 * inside}v${h - 2 * inside}h-${w - 2 * inside}z`;
+    const boxes = (kind, inside) => on.flatMap((x, i) => (x === kind ? [box(i, inside)] : [])).join("");
+    find(".streams").setAttribute("d", boxes(false, 0));
+    find(".kept").setAttribute("d", boxes(true, 1));
     find(".readout").textContent = `${count} of ${all} key-value heads full, ${(100 * kept / (all * n)).toFixed(1)} % of the cache, expected recall ${recall}`;
     const facts = [
       ["cut", option], ["full, streaming", `${count}, ${all - count}`], ["entries kept", `${kept.toLocaleString("en")} of ${(all * n).toLocaleString("en")}`],
