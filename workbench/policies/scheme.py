@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -30,24 +29,28 @@ class Seen:
     queries: Float[Tensor, "h r d"]
     scale: float
     received: Mapping[int, Float[Tensor, "h n"]] = field(default_factory=dict)
+    _looks: dict[int, Float[Tensor, "h n"]] = field(default_factory=dict, repr=False)
 
     @property
     def tokens(self) -> int:
         """Of the prompt."""
         return self.keys.shape[1]
 
-    @cached_property
-    def pattern(self) -> Float[Tensor, "h r n"]:
-        """Attention of the last rows, causal."""
+    def pattern(self, rows: int) -> Float[Tensor, "h r n"]:
+        """Attention of the last rows, causal; of no more than are at hand."""
         g, n, _ = self.keys.shape
-        h, r, d = self.queries.shape
-        scores = (self.queries.view(g, h // g * r, d) @ self.keys.mT).view(h, r, n).float() * self.scale
+        queries = self.queries[:, -rows:]
+        h, r, d = queries.shape
+        scores = (queries.reshape(g, h // g * r, d) @ self.keys.mT).view(h, r, n).float() * self.scale
         own = torch.arange(n - r, n, device=scores.device)
         return scores.masked_fill(torch.arange(n, device=scores.device) > own[:, None], float("-inf")).softmax(-1)
 
     def observed(self, rows: int, per_kv: bool = True) -> Float[Tensor, "c n"]:
         """Mean attention that each key gets from the last rows, averaged over the query heads of a group."""
-        mean = self.pattern[:, -min(rows, self.queries.shape[1]) :].mean(1)
+        if rows not in self._looks:  # the last look is kept: random lists ask for it again
+            self._looks.clear()
+            self._looks[rows] = self.pattern(rows).mean(1)
+        mean = self._looks[rows]
         return mean.view(self.keys.shape[0], -1, mean.shape[-1]).mean(1) if per_kv else mean
 
 

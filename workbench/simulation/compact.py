@@ -6,11 +6,13 @@ One pair is one cache of one prompt. Attention costs what pairs hold: nobody's k
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 
 from workbench.policies.scheme import Kept
 from workbench.simulation.reading_prompts import Prompts
@@ -73,25 +75,33 @@ def compact(prompts: Prompts, layer: int, kept: Sequence[Kept]) -> list[Bucket]:
 
 
 def _bucket(prompts: Prompts, layer: int, pairs: list[_Pair]) -> Bucket:
-    example, extra = prompts.keys[layer], max(p.summary for p in pairs)
-    longest, g = len(pairs[0].index), example.shape[1]
-    p, m, device = len(pairs), longest + extra, example.device
-    keys, values = (example.new_zeros(p, m, x[layer].shape[-1]) for x in (prompts.keys, prompts.values))
-    at = torch.full((p, m), -1, dtype=torch.long, device=device)
-    stays = torch.zeros((p, m), dtype=torch.bool, device=device)
-    bias = torch.zeros((p, m), device=device) if extra else None
-    for i, pair in enumerate(pairs):
-        n, own, c = len(pair.index), pair.kept, pair.cache
-        head = c * g // own.caches
-        keys[i, :n] = (prompts.keys[layer][pair.row, head] if own.keys is None else own.keys[c])[pair.index]
-        values[i, :n] = (prompts.values[layer][pair.row, head] if own.values is None else own.values[c])[pair.index]
-        at[i, :n], stays[i, :n] = pair.index, own.entries[c][pair.index]
-        if bias is not None and own.summary is not None:
-            e = slice(longest, longest + pair.summary)
-            keys[i, e], values[i, e] = own.summary.keys[c], own.summary.values[c]
-            there = own.summary.weight[c] > 0
-            stays[i, e], at[i, e] = there, torch.where(there, -2, -1)
-            bias[i, e] = own.summary.weight[c].clamp_min(1).log()
+    device, g = prompts.keys[layer].device, prompts.keys[layer].shape[1]
     rows, caches = (torch.tensor([getattr(x, name) for x in pairs], device=device) for name in ("row", "cache"))
     recent, grows = (torch.stack([getattr(x.kept, name)[x.cache] for x in pairs]) for name in ("recent", "grows"))
-    return Bucket(rows, caches, keys, values, at, stays, recent, grows, bias)
+    at = pad_sequence([x.index for x in pairs], True, -1)
+    stays = pad_sequence([x.kept.entries[x.cache][x.index] for x in pairs], True, False)
+    heads = caches * g // pairs[0].kept.caches
+    held = []
+    for name in ("keys", "values"):
+        if getattr(pairs[0].kept, name) is None:  # what fills up is never seen
+            held.append(getattr(prompts, name)[layer][rows[:, None], heads[:, None], at.clamp_min(0)])
+        else:
+            held.append(pad_sequence([getattr(x.kept, name)[x.cache][x.index] for x in pairs], True))
+    bucket = Bucket(rows, caches, *held, at, stays, recent, grows)
+    extra = max(x.summary for x in pairs)
+    return _summed(bucket, pairs, extra) if extra else bucket
+
+
+def _summed(bucket: Bucket, pairs: list[_Pair], extra: int) -> Bucket:
+    """With the tokens that stand for dropped entries behind the others."""
+    longest = bucket.at.shape[1]
+    keys, values = (pad(x, (0, 0, 0, extra)) for x in (bucket.keys, bucket.values))
+    at, stays = pad(bucket.at, (0, extra), value=-1), pad(bucket.stays, (0, extra), value=False)
+    bias = torch.zeros(at.shape, device=at.device)
+    for i, pair in enumerate(pairs):
+        own, c, e = pair.kept.summary, pair.cache, slice(longest, longest + pair.summary)
+        if own is not None:
+            keys[i, e], values[i, e], there = own.keys[c], own.values[c], own.weight[c] > 0
+            stays[i, e], at[i, e] = there, torch.where(there, -2, -1)
+            bias[i, e] = own.weight[c].clamp_min(1).log()
+    return replace(bucket, keys=keys, values=values, at=at, stays=stays, bias=bias)

@@ -37,13 +37,16 @@ class Prompts:
     scale: dict[int, float] = field(default_factory=dict)
     received: dict[int, list[Float[Tensor, "h n"]]] = field(default_factory=dict)
     products: Float[Tensor, " b"] | None = None
+    _seen: dict[tuple[int, int], Seen] = field(default_factory=dict, repr=False)
 
     def seen(self, layer: int, row: int) -> Seen:
         """One prompt in one layer."""
-        n = int(self.batch.prefix[row])
-        keys, values = self.keys[layer][row, :, :n], self.values[layer][row, :, :n]
-        received = {i: rows[row] for i, rows in self.received.items()}
-        return Seen(keys, values, self.queries[layer][row], self.scale[layer], received)
+        if (layer, row) not in self._seen:
+            n = int(self.batch.prefix[row])
+            keys, values = self.keys[layer][row, :, :n], self.values[layer][row, :, :n]
+            received = {i: rows[row] for i, rows in self.received.items()}
+            self._seen[layer, row] = Seen(keys, values, self.queries[layer][row], self.scale[layer], received)
+        return self._seen[layer, row]
 
     def before(self, layer: int) -> Float[Tensor, "b h d"]:
         """Queries of the row right before the first token that is decoded."""
