@@ -160,6 +160,27 @@ def test_opacity_and_smoothing(show):
     assert shown.eval_on_selector(".fig-overlay .frame canvas", style) == ["0.25", "auto"]
 
 
+@pytest.mark.browser
+def test_the_picture_with_its_map_is_saved(show):
+    from PIL import Image
+
+    one = looks(views=((3, 4),))
+    shown = show(page(ImageOverlay([one])))
+    shown.eval_on_selector(
+        ".fig-overlay input[type=range]", "(i) => { i.value = 1; i.dispatchEvent(new Event('input')); }"
+    )
+    with shown.expect_download() as got:
+        shown.click(".fig-overlay button:has-text('PNG')")
+    pixels = np.asarray(Image.open(got.value.path()).convert("RGB"))
+    assert pixels.shape == (2 * round(512 * 40 / 60), 1024, 3)
+    layer, head = divmod(int(one.mass[4].argmax()), 5)
+    levels, (height, width, _) = one.levels[0][4, layer, head], pixels.shape
+    for row, column in np.ndindex(3, 4):
+        at = pixels[int((row + 0.5) / 3 * height), int((0.1 + 0.8 * (column + 0.5) / 4) * width)]
+        np.testing.assert_allclose(at, cividis(levels[row, column] / 255), atol=2)
+    assert shown.faults == []
+
+
 def test_several_photographs_fit_in_a_report():
     """Five pictures of 640 × 480 with 24 × 24 parts, twenty words, sixteen heads of 256; each embedded once."""
     words = tuple(Said(f"w{i}") for i in range(20))

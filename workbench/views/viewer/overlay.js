@@ -79,6 +79,15 @@ views.overlay = async (block) => {
     [shown, part] = [i, null];
     turn(here().start);
   };
+  /** The picture with the map over it, as the text of a file. */
+  const svg = () => {
+    const image = images[shown], w = 512, h = Math.round(w * image.naturalHeight / image.naturalWidth);
+    const [, , left, above, right, below] = grid(), style = (soft) => `image-rendering:${soft ? "auto" : "pixelated"}`;
+    const over = { x: left * w, y: above * h, width: (right - left) * w, height: (below - above) * h, opacity: opacity.value, preserveAspectRatio: "none" };
+    return new XMLSerializer().serializeToString(el("svg:svg", { viewBox: `0 0 ${w} ${h}`, width: w, height: h },
+      el("svg:image", { href: image.src, width: w, height: h, style: style(!image.classList.contains("small")) }),
+      el("svg:image", { href: canvas.toDataURL(), ...over, style: style(smooth.checked) })));
+  };
   const keys = (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -heads, ArrowDown: heads }[event.key];
     if (event.ctrlKey || event.metaKey || event.altKey || !(step || event.key === "Escape")) return;
@@ -113,4 +122,5 @@ views.overlay = async (block) => {
   onHead(block, (layer, head) => { if (layer < layers && head < heads) { chosen = layer * heads + head; draw(); } });
   chosen = data.heads[data.first][0] * heads + data.heads[data.first][1];
   open(0);
+  return { svg };
 };
