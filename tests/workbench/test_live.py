@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import json
 
 import numpy as np
 import pytest
 import tiny_models
 import torch
+from notebook_pages import notebook  # noqa: F401
 
 import workbench as wb
 from workbench.errors import BadInput
@@ -110,61 +110,12 @@ def test_static_pictures_hold_no_script_and_stay_small(llama, ids, steering):
     assert static_html(view).count("<img ") == 1 and "data:image/png" in static_html(view)
 
 
-MODEL = """(html) => { window.model = {
-  values: { html, chosen: [], heads: [] }, handlers: {}, sent: [],
-  get(k) { return this.values[k]; }, set(k, v) { this.values[k] = v; }, save_changes() {},
-  on(k, f) { this.handlers[k] = f; }, off() {},
-  send(m) { this.sent.push(m.name); window.kernel(JSON.stringify(m)).then(([text, bytes]) => {
-    const buffers = bytes ? [new DataView(Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0)).buffer)] : [];
-    this.handlers["msg:custom"](JSON.parse(text), buffers); }); },
-}; }"""
-
-
-@pytest.fixture
-def notebook(browser, request):
-    """Opens a live view as anywidget would: its module, and a model whose messages Python answers."""
-    import base64
-
-    contexts = []
-
-    def opened(html, answers, width=800, scheme="light"):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
-        contexts.append(context)
-        page = context.new_page()
-        page.faults = []
-        page.on("console", lambda m: page.faults.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: page.faults.append(str(e)))
-
-        def kernel(text):
-            back, payload = answered(answers, json.loads(text))
-            return [json.dumps(back), base64.b64encode(payload[0]).decode() if payload else None]
-
-        page.expose_function("kernel", kernel)
-        page.goto("about:blank")
-        page.evaluate(MODEL, html)
-        source = base64.b64encode(module(html).encode()).decode()
-        page.evaluate(
-            """async (source) => {
-          const text = new TextDecoder().decode(Uint8Array.from(atob(source), (c) => c.charCodeAt(0)));
-          const widget = (await import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })))).default;
-          const el = document.body.appendChild(document.createElement("div"));
-          await widget.render({ model, el });
-        }""",
-            source,
-        )
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-
-
 def value(page, where, number):
     page.locator(where).evaluate("(e, v) => { e.value = v; e.dispatchEvent(new Event('input')); }", number)
 
 
 @pytest.mark.browser
-def test_sliders_run_the_model_and_the_newest_position_wins(notebook, steering):
+def test_sliders_run_the_model_and_the_newest_position_wins(notebook, steering):  # noqa: F811
     view = SteerView(steering.answer(1.0, 3), [str(h) for h in steering.heads], (0.0, 2.0, 1.0))
     ran = []
 
@@ -190,7 +141,7 @@ def test_sliders_run_the_model_and_the_newest_position_wins(notebook, steering):
 
 
 @pytest.mark.browser
-def test_a_head_map_hands_its_selection_to_python(notebook):
+def test_a_head_map_hands_its_selection_to_python(notebook):  # noqa: F811
     scores = HeadScores.from_samples(np.random.default_rng(0).random((5, 3, 8)), "a score")
     html, given = head_picker(scores, [(2, 7)])
     page = notebook(html, {})
@@ -207,7 +158,7 @@ def test_a_head_map_hands_its_selection_to_python(notebook):
 
 
 @pytest.mark.browser
-def test_a_zoom_asks_python_for_finer_blocks(notebook, llama, ids):
+def test_a_zoom_asks_python_for_finer_blocks(notebook, llama, ids):  # noqa: F811
     view = long_patterns(wb.observe(llama, ids, pattern_probes(n=4, fine=0)), [f"t{i}" for i in range(24)])
     page = notebook(view.html(), {"region": lambda asked: finer(llama, ids, asked)})
     page.wait_for_function(

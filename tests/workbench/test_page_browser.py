@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 
 import numpy as np
 import pytest
 from browser_pages import OVERFLOW
+from PIL import Image
 from sample_circuits import two_circuits
 from sample_pages import HOSTILE, full_page, head_map
 
@@ -18,10 +21,8 @@ from workbench.views.text import visible
 pytestmark = pytest.mark.browser
 
 
-@pytest.mark.parametrize("width", [1280, 900, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_opens_alone_without_errors_and_fits(show, width, scheme):
-    page = show(full_page().html(), width, scheme)
+def test_blocks_stand_below_each_other_at_a_middle_width(show):
+    page = show(full_page().html(), 900)
     assert page.faults == [] and len(page.requests) == 1 and page.requests[0].startswith("file:")
     assert page.evaluate(OVERFLOW) == [0, []]
     boxes = page.evaluate(
@@ -29,10 +30,6 @@ def test_opens_alone_without_errors_and_fits(show, width, scheme):
     )
     assert all(above[1] <= below[0] + 1 for above, below in itertools.pairwise(boxes)), "blocks overlap"
     assert page.evaluate("document.querySelector('.plot .main-svg') !== null")
-    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
-    assert dark == (scheme == "dark")
-    page.emulate_media(media="print")
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
 def test_the_policy_holds(show):
@@ -273,6 +270,48 @@ def test_a_circuit_scrolls_in_its_own_box_and_follows_the_page(show):
     assert box == [True, True], "the logits, on the right, are in view"
     page.evaluate("document.dispatchEvent(new CustomEvent('workbench-head', { detail: { layer: 9, head: 9 } }))")
     assert page.locator(".graph .picked").count() == 2
+
+
+def saved(page, block, kind):
+    with page.expect_download() as got:
+        page.locator(f".fig-{block}, .{block}").first.locator(f"button[aria-label='Save as {kind}']").click()
+    with open(got.value.path(), "rb") as file:
+        return file.read()
+
+
+def test_every_figure_hands_out_its_numbers_and_its_picture(show):
+    _, scores, _, _ = head_map()
+    page = show(full_page().html())
+    rows = list(csv.reader(io.StringIO(saved(page, "headmap", "CSV").decode())))
+    assert rows[0] == ["layer", "head", "score", "low", "high"] and len(rows) == 65
+    got = np.array([[float(v or "nan") for v in row] for row in rows[1:]])
+    np.testing.assert_array_equal(got[:, 2].reshape(4, 16), scores)
+    top = float(np.nanmax(scores))
+    svg = saved(page, "headmap", "SVG").decode()
+    assert all(hexed(cividis(float(v) / top)) in svg for v in scores.ravel()) and "var(" not in svg
+    listed = list(csv.reader(io.StringIO(saved(page, "tableblock", "CSV").decode())))
+    assert listed[0] == ["rank", "head", "score", "n"] and len(listed) == 31
+    for kind in ("plotly", "heatmap", "tokens", "circuit"):
+        assert saved(page, kind, "CSV").count(b"\r\n") > 3
+        text = saved(page, kind, "SVG").decode()
+        assert text.startswith("<svg") and "<script" not in text and "onerror=alert(1)>" not in text
+        png = np.array(Image.open(io.BytesIO(saved(page, kind, "PNG"))).convert("RGB"))
+        assert len(np.unique(png.reshape(-1, 3), axis=0)) > 5, f"the picture of {kind} is blank"
+    assert saved(page, "attention", "CSV").startswith(b"head,query,key,weight")
+    assert page.faults == [] and [a for a in page.requests[1:] if not a.startswith(("data:", "blob:"))] == []
+
+
+def test_cells_of_spreadsheets_are_no_formulas(show):
+    rows = [("=cmd|' /C calc'!A0", -0.5), ("-1+2", 0.25), ('a "quoted", word', float("nan")), ("-3", 1.0)]
+    page = show(Page("t", "s", [Section("T", [Table(("word", "v"), rows)])]).html())
+    got = list(csv.reader(io.StringIO(saved(page, "tableblock", "CSV").decode())))
+    assert got == [
+        ["word", "v"],
+        ["'=cmd|' /C calc'!A0", "-0.5"],
+        ["'-1+2", "0.25"],
+        ['a "quoted", word', ""],
+        ["-3", "1.0"],
+    ]
 
 
 def test_downloads_hand_out_the_text(show):

@@ -44,7 +44,7 @@ def live(html: str, static: str, answers: Answers | None = None, heads: list[lis
 @cache
 def _widget_class() -> Any:
     try:
-        import anywidget
+        import anywidget  # pyright: ignore[reportMissingImports]
         import traitlets
     except ImportError:
         raise Unsupported('live views need anywidget: pip install "workbench-interp[notebook]"') from None

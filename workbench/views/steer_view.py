@@ -46,7 +46,7 @@ class SteerView:
         return (
             '<div style="font:13px system-ui,sans-serif;overflow-wrap:anywhere">'
             f"<p><b>{esc(self.title)}</b>: strength {number(float(a['strength']), 2)} on {esc(' '.join(self.heads))}</p>"
-            f"<p>unchanged: {esc(''.join(a['before']))}</p><p>edited: {esc(''.join(a['after']))}</p>"
+            f"<p>unchanged: {esc(' '.join(a['before']))}</p><p>edited: {esc(' '.join(a['after']))}</p>"
             f"{logits}{_table(('token', 'position', 'unchanged', 'edited'), reads, a['read'])}</div>"
         )
 

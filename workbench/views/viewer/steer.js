@@ -3,7 +3,7 @@ views.steer = async (block, host) => {
   const [strength, count] = ["strength", "count"].map((name) => block.querySelector(`input.${name}`)), place = block.querySelector(".answer");
   const cells = (row, tag = "td") => el("tr", {}, ...row.map((text, i) => el(tag, { class: i ? "num" : "word" }, String(text))));
   const listed = (title, names, rows) => el("table", {}, el("caption", {}, title), el("thead", {}, cells(names, "th")), el("tbody", {}, ...rows.map((row) => cells(row))));
-  const text = (title, words, other) => el("p", {}, el("b", {}, title), ...words.map((word, i) => word === other[i] ? word : el("mark", {}, word)));
+  const text = (title, words, other) => el("p", {}, el("b", {}, title), ...words.map((word, i) => el(word === other[i] ? "span" : "mark", {}, word)));
   const label = () => {
     const heads = JSON.parse(block.dataset.heads);
     for (const input of [strength, count]) input.parentNode.querySelector("output").textContent = number(Number(input.value), Number.isInteger(Number(input.step)) ? 0 : 2);
