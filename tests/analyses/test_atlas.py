@@ -264,3 +264,33 @@ def test_pictures_are_drawn_of_every_prompt_and_llava_sees():
         picture.levels.max() <= patterns.KEPT_KEYS + 3
         and picture.spans["picture"][1] - picture.spans["picture"][0] >= 16
     )
+
+
+def test_the_corpus_is_in_words_that_the_vocabulary_holds(tmp_path):
+    from workbench_analyses.atlas_parts.prose import generated
+    from workbench_analyses.atlas_parts.texts import corpus, fitted
+
+    from workbench.tasks.needle import Assembler
+
+    for name, kind in (("planted-copy", "prose"), ("planted-ioi", "names")):
+        model = wb.load(name)
+        rows, said = generated(Assembler(model.tokenizer, "none"), model.tokenizer.unk_token_id, 3, 50, 0)
+        assert kind in said and {len(r) for r in rows} == {50} and len(set(map(tuple, rows))) == 3
+        assert not any(model.tokenizer.unk_token_id in row for row in rows)
+    (tmp_path / "mine.txt").write_text("the red lamp opened the door . " * 60)
+    asked = Atlas(texts=str(tmp_path / "mine.txt"), samples=2, sequences=0, tokens=64)
+    model = wb.load("planted-copy")
+    held = corpus(fitted(asked, model), model, Assembler(model.tokenizer, "none"))
+    assert held.tokens.shape == (2, 64) and held.tokens[0, 0] == model.tokenizer.bos_token_id
+    assert np.array_equal(held.words[held.places], held.tokens.numpy()) and held.source.endswith("mine.txt")
+    with pytest.raises(BadInput, match="bos=false"):
+        fitted(Atlas(bos=True), _without_bos(model))
+
+
+def _without_bos(model):
+    import copy
+    from types import SimpleNamespace
+
+    words = copy.copy(model.tokenizer)
+    words.bos_token = None
+    return SimpleNamespace(name="m", context=512, tokenizer=words)

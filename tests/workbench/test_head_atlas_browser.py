@@ -50,13 +50,14 @@ def page(atlas: HeadAtlas) -> str:
 
 
 def test_a_model_of_1024_heads_with_ten_prompts_fits_the_budget():
-    """As many scores as an atlas has, and patterns at the side that pictures.side chooses for them."""
-    from workbench_analyses.atlas_parts.pictures import MOST_CELLS, SIDES
+    """As many scores as an atlas has, and patterns at the side that is chosen for them; more heads get smaller ones."""
+    from workbench_analyses.atlas_parts.pictures import side as fitting
 
-    side = next(s for s in SIDES if 1024 * 10 * s * (s + 1) // 2 <= MOST_CELLS)
+    side = fitting(1024, 10)
     many = [AtlasScore(f"s{i}", f"score {i}", "attention", "means something", 8) for i in range(38)]
     html = page(view((32, 32), many, 10, side, words=[f"word{i}" for i in range(400)]))
     assert side >= 16 and 800_000 < len(html.encode()) < 2_500_000, (side, len(html.encode()))
+    assert fitting(5120, 10) == 8 and fitting(1024, 10, models=2) < side <= fitting(64, 5) == 32
 
 
 def test_numbers_keep_four_digits_and_missing_ones_are_said():

@@ -140,7 +140,7 @@ class HeadAtlas:
     def _side(self, side: AtlasSide) -> dict[str, Any]:
         return {
             "label": side.label, "shape": list(side.shape), "kv": side.kv_heads,
-            "values": [[short(x) for x in side.values[s.key]] if s.key in side.values else None for s in self.scores],
+            "values": [self._values(side, s.key) for s in self.scores],
             "profiles": {v: short(x, 3) for v, x in side.profiles.items()},
             "words": list(side.words), "reads": side.reads.reshape(-1, side.reads.shape[-1]).tolist(),
             "shares": np.round(side.shares.reshape(-1, side.shares.shape[-1]), 3).tolist(),
@@ -148,6 +148,13 @@ class HeadAtlas:
                 [p.name, p.levels.shape[-1], [[k, *np.round(v, 4)] for k, v in p.spans.items()]] for p in side.pictures
             ],
         }  # fmt: skip
+
+    def _values(self, side: AtlasSide, key: str) -> list[Any] | None:
+        """Value, low and high of every head; bounds need fewer digits."""
+        if key not in side.values:
+            return None
+        value, low, high = side.values[key]
+        return [short(value), short(low, 3), short(high, 3)]
 
     def _blobs(self) -> list[str]:
         """The lower triangle of every pattern, head after head."""

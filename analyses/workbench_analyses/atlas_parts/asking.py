@@ -70,7 +70,8 @@ def _scenes(work: Work, found: battery.Found) -> None:
 
 def draw(work: Work, shown: list[Shown]) -> tuple[Picture, ...]:
     """The pattern of every head on every prompt that is shown."""
-    side, made, report = pictures.side(work.model, len(shown)), [], work.stages.stage("pictures")
+    heads, models = work.model.n_layers * work.model.n_heads, 1 + (work.config.also is not None)
+    side, made, report = pictures.side(heads, len(shown), models), [], work.stages.stage("pictures")
     for i, one in enumerate(shown):
         levels = work.unit(f"picture-{i}", lambda s=one: {"levels": pictures.levels(work.model, s, side)})["levels"]
         made.append(pictures.picture(one, tuple(word(work.model, t) for t in one.tokens), levels))

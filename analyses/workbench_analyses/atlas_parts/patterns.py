@@ -66,14 +66,15 @@ class Batch:
     @property
     def again(self) -> Bool[Tensor, "b n"]:
         """Rows whose token stood in their text before."""
-        out = torch.zeros_like(self.text)
-        for i, (row, text) in enumerate(zip(self.tokens.tolist(), self.text.tolist(), strict=True)):
+        out = []
+        for row, text in zip(self.tokens.tolist(), self.text.tolist(), strict=True):
             seen: set[int] = set()
-            for j, token in enumerate(row):
-                if text[j]:
-                    out[i, j] = token in seen
-                    seen.add(token)
-        return out & self.rows
+            flags = []
+            for token, here in zip(row, text, strict=True):
+                flags.append(here and token in seen)
+                seen |= {token} if here else set()
+            out.append(flags)
+        return torch.tensor(out, device=self.tokens.device) & self.rows
 
 
 def pattern_probes(batch: Batch, thumbnail: int = 0) -> list[Probe]:

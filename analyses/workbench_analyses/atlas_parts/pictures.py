@@ -19,17 +19,17 @@ from workbench_analyses.atlas_parts.side import Picture
 from workbench_analyses.atlas_parts.texts import Shown
 
 SIDES = (32, 24, 20, 16, 12, 8)
-MOST_CELLS = 1_900_000
+MOST_CELLS = 2_200_000
 """Cells of all pictures of all heads, one triangle each: about a byte each before, a third of it after packing."""
 LEVELS = 12
 """Level 0 is below FAINTEST, the highest is all of a row."""
 FAINTEST = 1e-3
 
 
-def side(model: Model, prompts: int) -> int:
-    """Blocks a side: as many as the page can hold."""
-    heads = model.n_layers * model.n_heads * max(1, prompts)
-    return next((s for s in SIDES if heads * s * (s + 1) // 2 <= MOST_CELLS), SIDES[-1])
+def side(heads: int, prompts: int, models: int = 1) -> int:
+    """Blocks a side: as many as the page can hold. heads: of one of the models."""
+    drawn = heads * max(1, prompts) * models
+    return next((s for s in SIDES if drawn * s * (s + 1) // 2 <= MOST_CELLS), SIDES[-1])
 
 
 @torch.no_grad()

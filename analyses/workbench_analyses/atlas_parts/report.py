@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from workbench_analyses.atlas_parts.side import Picture, Side
 
 TOP = 5
+BOUNDED = 2048
+"""Heads up to which the page carries intervals; scores.parquet has them always."""
 METHOD = (
     "Self-attention, previous token, entropy, QK distance, its variance and induction are HeadVis' corpus metrics (Luger, "
     "Kamath et al. 2026, transformer-circuits.pub/2026/headvis) as Neuronpedia computes them: means over all rows of all "
@@ -75,7 +77,11 @@ def view(found: result.HeadAtlas) -> HeadAtlas:
 
 
 def _side(side: Side) -> AtlasSide:
-    values = {s.key: (s.estimate.values, s.estimate.low, s.estimate.high) for s in side.scores}
+    many = side.scores[0].estimate.values.size > BOUNDED
+    values = {}
+    for s in side.scores:
+        e = s.estimate
+        values[s.key] = (e.values, *((np.full_like(e.values, np.nan),) * 2 if many else (e.low, e.high)))
     used = sorted({int(i) for i in side.reads.ravel()})
     places = {word: i for i, word in enumerate(used)}
     reads = np.vectorize(places.__getitem__, otypes=[int])(side.reads)
