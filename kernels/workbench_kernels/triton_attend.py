@@ -15,7 +15,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench_kernels import triton_columns, triton_decode, triton_forward, triton_launch, triton_thumbnail
+from workbench_kernels import (
+    triton_columns,
+    triton_decode,
+    triton_forward,
+    triton_launch,
+    triton_masses,
+    triton_thumbnail,
+)
 from workbench_kernels.chunked import add_chosen_rows
 from workbench_kernels.patterns import finish
 from workbench_kernels.reducers import indicator, seeing
@@ -87,7 +94,7 @@ def _several_classes(call: Call) -> None:
     call.factor = torch.ones(call.b, call.h, call.n, 1 + CLASSES, device=call.device)
     tables = {x: call.edit(x) for x in ("CGAIN", "LEAST", "FREED")}
     _launch(
-        triton_columns.masses, call, cdiv(call.n, call.tiles.rows), call.arguments(True) | tables,
+        triton_masses.masses, call, cdiv(call.n, call.tiles.rows), call.arguments(True) | tables,
         FACTOR=call.factor, ENTROPY=call.entropy, SINK=call.sinks, EDITED=call.edit("EDITED"),
     )  # fmt: skip
     weigh(call, call.v, call.z, True, call.edit("GAIN"))

@@ -20,8 +20,12 @@ from workbench_kernels import triton_launch
 from workbench_kernels.triton_math import LOG2E, class_factors, log_sum, score_edits, scores, sees, tile
 from workbench_kernels.types import CLASSES, Reductions
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for readers; Triton looks up names that are not quoted
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
     from workbench_kernels.triton_call import Call
+    from workbench_kernels.triton_types import Real, Whole
 
 ROWS = 64
 """Most rows of a tile: heads of a kv head × queries × classes."""
@@ -31,12 +35,17 @@ FEWEST = 4
 
 @triton.jit
 def split(
-    Q, K, V, PART, MOST, SUM, PAD, ON, WINDOW, FIRST, CLS, BIAS, BOOST,
-    sqb, sqh, sqn, skb, skh, skn, svb, svh, svn, scb, sch, n, m, H, shift, reach, sink, scale, cap,
-    low, high, chunk, ROWS_: tl.constexpr, PER: tl.constexpr, NC: tl.constexpr, LIVE: tl.constexpr,
-    GROUP: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, HAS_CAP: tl.constexpr,
-    HAS_REACH: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr,
-):  # fmt: skip
+    Q: "Float[Tensor, 'b h n D']", K: "Float[Tensor, 'b g m D']", V: "Float[Tensor, 'b g m D']",
+    PART: "Float[Tensor, 'b g parts rows D']", MOST: "Float[Tensor, 'b g parts rows']",
+    SUM: "Float[Tensor, 'b g parts rows']", PAD: "Int[Tensor, 'b m'] | None", ON: "Int[Tensor, 'b n'] | None",
+    WINDOW: "Int[Tensor, 'b h'] | None", FIRST: "Int[Tensor, ' b'] | None", CLS: "Int[Tensor, 'b h m'] | None",
+    BIAS: "Float[Tensor, 'b h LIVE'] | None", BOOST: "Float[Tensor, 'b h LIVE'] | None", sqb: "Whole", sqh: "Whole",
+    sqn: "Whole", skb: "Whole", skh: "Whole", skn: "Whole", svb: "Whole", svh: "Whole", svn: "Whole", scb: "Whole",
+    sch: "Whole", n: "Whole", m: "Whole", H: "Whole", shift: "Whole", reach: "Whole", sink: "Whole", scale: "Real",
+    cap: "Real", low: "Whole", high: "Whole", chunk: "Whole", ROWS_: tl.constexpr, PER: tl.constexpr, NC: tl.constexpr,
+    LIVE: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    HAS_CAP: tl.constexpr, HAS_REACH: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr,
+) -> None:  # fmt: skip
     """Keys low + chunk · i … of one kv head: unnormalised output, maximum and sum for each row (class, head, query)."""
     part, bg = tl.program_id(0), tl.program_id(1)
     groups = H // GROUP
@@ -89,10 +98,14 @@ def split(
 
 @triton.jit
 def merge(
-    PART, MOST, SUM, OUT, LSE, FACTOR, SINK, ON, CGAIN, LEAST, FREED, GAIN, n, H, parts,
-    ROWS_: tl.constexpr, PER: tl.constexpr, NC: tl.constexpr, LIVE: tl.constexpr, GROUP: tl.constexpr,
-    D: tl.constexpr, BD: tl.constexpr, SPLITS: tl.constexpr,
-):  # fmt: skip
+    PART: "Float[Tensor, 'b g parts rows D']", MOST: "Float[Tensor, 'b g parts rows']",
+    SUM: "Float[Tensor, 'b g parts rows']", OUT: "Float[Tensor, 'b h n D']", LSE: "Float[Tensor, 'b h n']",
+    FACTOR: "Float[Tensor, 'b h n classes'] | None", SINK: "Float[Tensor, ' h'] | None",
+    ON: "Int[Tensor, 'b n'] | None", CGAIN: "Float[Tensor, 'b h LIVE'] | None",
+    LEAST: "Float[Tensor, 'b h LIVE'] | None", FREED: "Int[Tensor, 'b h'] | None", GAIN: "Float[Tensor, 'b h'] | None",
+    n: "Whole", H: "Whole", parts: "Whole", ROWS_: tl.constexpr, PER: tl.constexpr, NC: tl.constexpr,
+    LIVE: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, SPLITS: tl.constexpr,
+) -> None:  # fmt: skip
     """One query of one head: splits and classes put together."""
     query, bh = tl.program_id(0), tl.program_id(1)
     b, h = bh // H, bh % H

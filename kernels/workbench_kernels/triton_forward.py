@@ -10,6 +10,8 @@ Classes: the keys of class 1 have an accumulator of their own, never "all minus 
 # pyright: reportPossiblyUnboundVariable=false
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import triton
 import triton.language as tl
 
@@ -26,15 +28,25 @@ from workbench_kernels.triton_math import (
     tile,
 )
 
+if TYPE_CHECKING:  # for readers; Triton looks up names that are not quoted
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+    from workbench_kernels.triton_types import Block, Pointers, Real, Whole
+
 
 @triton.jit
 def _step(
-    n0, q, kb, vb, most, l0, t0, a0, most1, l1, t1, a1, pos, on, near, first, bh,
-    m, sk, sv, shift, reach, scale, cap, pad, cls, bias, boost,
-    MASKED: tl.constexpr, TWO: tl.constexpr, ENTROPY: tl.constexpr, LIVE: tl.constexpr,
-    D: tl.constexpr, BD: tl.constexpr, BN: tl.constexpr, HAS_CAP: tl.constexpr, HAS_REACH: tl.constexpr,
-    HAS_WINDOW: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr,
-):  # fmt: skip
+    n0: "Whole", q: "Float[Block, 'BM BD']", kb: "Pointers", vb: "Pointers", most: "Float[Block, ' BM']",
+    l0: "Float[Block, ' BM']", t0: "Float[Block, ' BM']", a0: "Float[Block, 'BM BD']", most1: "Float[Block, ' BM']",
+    l1: "Float[Block, ' BM']", t1: "Float[Block, ' BM']", a1: "Float[Block, 'BM BD']", pos: "Int[Block, ' BM']",
+    on: "Int[Block, ' BM']", near: "Int[Block, ' BM']", first: "Whole", bh: "Whole", m: "Whole", sk: "Whole",
+    sv: "Whole", shift: "Whole", reach: "Whole", scale: "Real", cap: "Real", pad: "Pointers | None",
+    cls: "Pointers | None", bias: "Float[Tensor, 'b h LIVE'] | None", boost: "Float[Tensor, 'b h LIVE'] | None",
+    MASKED: tl.constexpr, TWO: tl.constexpr, ENTROPY: tl.constexpr, LIVE: tl.constexpr, D: tl.constexpr,
+    BD: tl.constexpr, BN: tl.constexpr, HAS_CAP: tl.constexpr, HAS_REACH: tl.constexpr, HAS_WINDOW: tl.constexpr,
+    UP: tl.constexpr, PREC: tl.constexpr,
+) -> "tuple[Block, Block, Block, Block, Block, Block, Block, Block]":  # fmt: skip
     """One block of keys more."""
     cols = n0 + tl.arange(0, BN)
     kt = tl.trans(tile(kb, n0, m, sk, D, BD, BN, UP))
@@ -80,12 +92,20 @@ def _step(
 
 @triton.jit
 def forward(
-    Q, K, V, OUT, LSE, ENTROPY, FACTOR, SINK, PAD, EDITED, ON, WINDOW, FIRST, CLS, BIAS, BOOST, CGAIN, LEAST, FREED, GAIN,
-    sqb, sqh, sqn, skb, skh, skn, svb, svh, svn, scb, sch, n, m, H, shift, reach, sink, scale, cap,
+    Q: "Float[Tensor, 'b h n D']", K: "Float[Tensor, 'b g m D']", V: "Float[Tensor, 'b g m D']",
+    OUT: "Float[Tensor, 'b h n D']", LSE: "Float[Tensor, 'b h n']", ENTROPY: "Float[Tensor, 'b h n'] | None",
+    FACTOR: "Float[Tensor, 'b h n classes'] | None", SINK: "Float[Tensor, ' h'] | None",
+    PAD: "Int[Tensor, 'b m'] | None", EDITED: "Int[Tensor, 'b h'] | None", ON: "Int[Tensor, 'b n'] | None",
+    WINDOW: "Int[Tensor, 'b h'] | None", FIRST: "Int[Tensor, ' b'] | None", CLS: "Int[Tensor, 'b h m'] | None",
+    BIAS: "Float[Tensor, 'b h LIVE'] | None", BOOST: "Float[Tensor, 'b h LIVE'] | None",
+    CGAIN: "Float[Tensor, 'b h LIVE'] | None", LEAST: "Float[Tensor, 'b h LIVE'] | None",
+    FREED: "Int[Tensor, 'b h'] | None", GAIN: "Float[Tensor, 'b h'] | None", sqb: "Whole", sqh: "Whole", sqn: "Whole",
+    skb: "Whole", skh: "Whole", skn: "Whole", svb: "Whole", svh: "Whole", svn: "Whole", scb: "Whole", sch: "Whole",
+    n: "Whole", m: "Whole", H: "Whole", shift: "Whole", reach: "Whole", sink: "Whole", scale: "Real", cap: "Real",
     EDIT: tl.constexpr, TWO: tl.constexpr, LIVE: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr, BD: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, HAS_CAP: tl.constexpr, HAS_REACH: tl.constexpr, UP: tl.constexpr,
     PREC: tl.constexpr,
-):  # fmt: skip
+) -> None:  # fmt: skip
     """BM query rows of one head of one batch row; the longest rows first. Absent tensors are None.
 
     EDITED [b·h] says which heads take the launch with EDIT = 1, the others take the one with EDIT = 0: no host sync.

@@ -11,15 +11,26 @@ between a tensor and a loaded scalar fails there, hence tl.where of integers; fl
 # pyright: reportPossiblyUnboundVariable=false
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import triton
 import triton.language as tl
+
+if TYPE_CHECKING:  # for readers; Triton looks up names that are not quoted
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
+
+    from workbench_kernels.triton_types import Block, Pointers, Real, Whole
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
-def tile(base, start, n, stride, D: tl.constexpr, BD: tl.constexpr, BLOCK: tl.constexpr, UP: tl.constexpr):
+def tile(
+    base: "Pointers", start: "Whole", n: "Whole", stride: "Whole", D: tl.constexpr, BD: tl.constexpr,
+    BLOCK: tl.constexpr, UP: tl.constexpr,
+) -> "Float[Block, 'BLOCK BD']":  # fmt: skip
     """Rows start… of a matrix whose last stride is 1; zero beyond n and D. 64 bits for the start only."""
     i, d = tl.arange(0, BLOCK), tl.arange(0, BD)
     inside = (start + i < n)[:, None]
@@ -33,7 +44,10 @@ def tile(base, start, n, stride, D: tl.constexpr, BD: tl.constexpr, BLOCK: tl.co
 
 
 @triton.jit
-def scores(q, kt, scale, cap, HAS_CAP: tl.constexpr, PREC: tl.constexpr):
+def scores(
+    q: "Float[Block, 'i BD']", kt: "Float[Block, 'BD j']", scale: "Real", cap: "Real", HAS_CAP: tl.constexpr,
+    PREC: tl.constexpr,
+) -> "Float[Block, 'i j']":  # fmt: skip
     """Scaled and soft-capped scores in base 2."""
     s = tl.dot(q, kt, input_precision=PREC)
     if HAS_CAP:
@@ -47,7 +61,11 @@ def scores(q, kt, scale, cap, HAS_CAP: tl.constexpr, PREC: tl.constexpr):
 
 
 @triton.jit
-def score_edits(s, cls, on, bias, boost, b_or_1, h, LIVE: tl.constexpr):
+def score_edits(
+    s: "Float[Block, 'i j']", cls: "Int[Block, '*i j']", on: "Bool[Block, 'i *j']",
+    bias: "Float[Tensor, 'b h LIVE'] | None", boost: "Float[Tensor, 'b h LIVE'] | None", b_or_1: "Whole", h: "Whole",
+    LIVE: tl.constexpr,
+) -> "Float[Block, 'i j']":  # fmt: skip
     """s + boost·|s| + bias of each key's class, in the rows that the edits hold in. on and cls broadcast to s."""
     place = (b_or_1 + h) * LIVE + cls - 1
     live = (cls > 0) & (cls <= LIVE)
@@ -59,7 +77,10 @@ def score_edits(s, cls, on, bias, boost, b_or_1, h, LIVE: tl.constexpr):
 
 
 @triton.jit
-def sees(pos, cols, m, reach, near, first, pad, HAS_REACH: tl.constexpr, HAS_WINDOW: tl.constexpr):
+def sees(
+    pos: "Int[Block, 'i 1']", cols: "Int[Block, '1 j']", m: "Whole", reach: "Whole", near: "Int[Block, 'i 1']",
+    first: "Whole", pad: "Int[Block, '1 j'] | None", HAS_REACH: tl.constexpr, HAS_WINDOW: tl.constexpr,
+) -> "Bool[Block, 'i j']":  # fmt: skip
     """Whether positions (in columns of the key axis) see keys; pos, near and cols, pad broadcast to the result.
 
     near: the head's own window in each row (a great number where it has none); first: keys below it are always near.
@@ -75,7 +96,11 @@ def sees(pos, cols, m, reach, near, first, pad, HAS_REACH: tl.constexpr, HAS_WIN
 
 
 @triton.jit
-def class_factors(m0, mk, on, gain, least, freed, bh, LIVE: tl.constexpr, NC: tl.constexpr):
+def class_factors(
+    m0: "Float[Block, ' rows']", mk: "Float[Block, 'rows NC']", on: "Int[Block, ' rows']",
+    gain: "Float[Tensor, 'b h LIVE']", least: "Float[Tensor, 'b h LIVE'] | None", freed: "Int[Tensor, 'b h'] | None",
+    bh: "Whole", LIVE: tl.constexpr, NC: tl.constexpr,
+) -> "tuple[Float[Block, ' rows'], Float[Block, 'rows NC']]":  # fmt: skip
     """What class gains multiply the weights of a row by: f0 [rows] for the other keys, fk [rows, NC] for the classes.
 
     m0 and mk are the masses before. A row without mass to give to (rule 1) or to normalise (rule 2) is left as it was;
@@ -99,13 +124,16 @@ def class_factors(m0, mk, on, gain, least, freed, bh, LIVE: tl.constexpr, NC: tl
 
 
 @triton.jit
-def log_sum(base, total):
+def log_sum(base: "Float[Block, ' rows']", total: "Float[Block, ' rows']") -> "Float[Block, ' rows']":
     """Natural log-sum-exp of a row from its maximum in base 2 and its sum; minus infinity where it saw nothing."""
     return tl.where(total > 0, base * LN2 + tl.log(tl.where(total > 0, total, 1.0)), float("-inf"))
 
 
 @triton.jit
-def entropy_of(f, total, mass, spread):
+def entropy_of(
+    f: "Float[Block, '*rows']", total: "Float[Block, '*rows']", mass: "Float[Block, '*rows']",
+    spread: "Float[Block, '*rows']",
+) -> "Float[Block, '*rows']":  # fmt: skip
     """Entropy of the weights f·e / total of one class, from Σe (mass) and Σe·log2 e (spread)."""
     safe = tl.where((f > 0) & (total > 0), f / tl.where(total > 0, total, 1.0), 1.0)
     h = -safe * (tl.log(safe) * mass + LN2 * spread)
@@ -113,7 +141,10 @@ def entropy_of(f, total, mass, spread):
 
 
 @triton.jit
-def key_range(row0, n, m, shift, reach, BM: tl.constexpr, BN: tl.constexpr, HAS_REACH: tl.constexpr):
+def key_range(
+    row0: "Whole", n: "Whole", m: "Whole", shift: "Whole", reach: "Whole", BM: tl.constexpr, BN: tl.constexpr,
+    HAS_REACH: tl.constexpr,
+) -> "tuple[Whole, Whole]":  # fmt: skip
     """Keys that a block of rows can see: low is a multiple of the block."""
     high = tl.minimum(m, tl.minimum(n, row0 + BM) + shift)
     low = tl.maximum(0, row0 + shift - reach + 1) // BN * BN if HAS_REACH else 0
@@ -121,7 +152,9 @@ def key_range(row0, n, m, shift, reach, BM: tl.constexpr, BN: tl.constexpr, HAS_
 
 
 @triton.jit
-def hidden_gap(low, row0, shift, window, first, every, BN: tl.constexpr):
+def hidden_gap(
+    low: "Whole", row0: "Whole", shift: "Whole", window: "Whole", first: "Whole", every: "Whole", BN: tl.constexpr,
+) -> "tuple[Whole, Whole]":  # fmt: skip
     """Blocks between a head's sinks and its recent keys: where they start, and how many keys to leap over."""
     start = tl.maximum(low, (first + BN - 1) // BN * BN)
     recent = tl.maximum(0, row0 + shift - window + 1) // BN * BN

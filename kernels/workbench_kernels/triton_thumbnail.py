@@ -6,21 +6,35 @@
 # pyright: reportPossiblyUnboundVariable=false
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import triton
 import triton.language as tl
 
-from workbench_kernels.triton_columns import _factor
+from workbench_kernels.triton_columns import factor_of
 from workbench_kernels.triton_math import LOG2E, score_edits, scores, sees, tile
+
+if TYPE_CHECKING:  # for readers; Triton looks up names that are not quoted
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+    from workbench_kernels.triton_types import Real, Whole
 
 
 @triton.jit
 def thumbnail(
-    Q, K, LSE, FACTOR, OUT, PAD, QUERIES, EDITED, ON, WINDOW, FIRST, CLS, BIAS, BOOST,
-    sqb, sqh, sqn, skb, skh, skn, scb, sch, n, m, H, shift, reach, sink, scale, cap, side, cells, q_offset, kv_offset,
+    Q: "Float[Tensor, 'b h n D']", K: "Float[Tensor, 'b g m D']", LSE: "Float[Tensor, 'b h n']",
+    FACTOR: "Float[Tensor, 'b h n classes'] | None", OUT: "Float[Tensor, 'b h 2 cells cells']",
+    PAD: "Int[Tensor, 'b m'] | None", QUERIES: "Int[Tensor, 'b n'] | None", EDITED: "Int[Tensor, 'b h'] | None",
+    ON: "Int[Tensor, 'b n'] | None", WINDOW: "Int[Tensor, 'b h'] | None", FIRST: "Int[Tensor, ' b'] | None",
+    CLS: "Int[Tensor, 'b h m'] | None", BIAS: "Float[Tensor, 'b h LIVE'] | None",
+    BOOST: "Float[Tensor, 'b h LIVE'] | None", sqb: "Whole", sqh: "Whole", sqn: "Whole", skb: "Whole", skh: "Whole",
+    skn: "Whole", scb: "Whole", sch: "Whole", n: "Whole", m: "Whole", H: "Whole", shift: "Whole", reach: "Whole",
+    sink: "Whole", scale: "Real", cap: "Real", side: "Whole", cells: "Whole", q_offset: "Whole", kv_offset: "Whole",
     EDIT: tl.constexpr, NF: tl.constexpr, LIVE: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr, BD: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, HAS_CAP: tl.constexpr, HAS_REACH: tl.constexpr, UP: tl.constexpr,
     PREC: tl.constexpr,
-):  # fmt: skip
+) -> None:  # fmt: skip
     """OUT [b, h, 2, cells, cells]: sum and greatest of the weights of valid queries in one cell, side positions wide."""
     bh = tl.program_id(1)
     if EDITED is not None:  # noqa: SIM102  (decided when the kernel is compiled)
@@ -62,7 +76,7 @@ def thumbnail(
             ok = sees(pos, cols[None, :], col_high, reach, near[:, None], first, pad, HAS_REACH, WINDOWED)
             w = tl.where(ok & valid[:, None], tl.exp2(s - lse[:, None]), 0.0)
             if FACTOR is not None:
-                w = w * _factor(FACTOR, at_row, inside, cls, NF, True)
+                w = w * factor_of(FACTOR, at_row, inside, cls, NF, True)
             total += tl.sum(w, 1)
             most = tl.maximum(most, tl.max(w, 1))
     cell = OUT + one * bh * 2 * cells * cells + r * cells + c
