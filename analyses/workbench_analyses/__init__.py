@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # so that editors complete them
     from workbench_analyses import (
+        atlas,
         attention_sinks,
         calibrate_heads,
+        choose_cut,
         circuit_reuse,
+        fit_windows,
         kv_policies,
         repair_heads,
         retrieval_heads,
         trace_circuit,
+        visual_heads,
     )
 
 __all__ = [
-    "attention_sinks", "calibrate_heads", "circuit_reuse", "kv_policies", "repair_heads", "retrieval_heads", "trace_circuit",
+    "atlas", "attention_sinks", "calibrate_heads", "choose_cut", "circuit_reuse", "fit_windows", "kv_policies",
+    "repair_heads", "retrieval_heads", "trace_circuit", "visual_heads",
 ]  # fmt: skip
 
 
