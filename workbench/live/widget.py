@@ -13,7 +13,10 @@ from workbench.views.viewer_source import kinds_in, viewer_css, viewer_js
 
 Answers = Mapping[str, Callable[[Mapping[str, Any]], tuple[dict[str, Any], bytes | None]]]
 """By the name of a request: from its content to an answer (JSON) and bytes."""
-_OWN = ".page { margin: 0; padding: .6rem; max-width: none; font-size: 1rem; } .page figure { margin: 0; }"
+_OWN = (
+    ".page { margin: 0; padding: .6rem; max-width: none; font-size: 1rem; } .page figure { margin: 0 0 1rem; }"
+    ".page table { color: inherit; }"
+)
 
 
 def answered(answers: Answers, message: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
