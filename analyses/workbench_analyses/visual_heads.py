@@ -42,6 +42,9 @@ class ScanVisual:
     contrast: str = chz.field(default="probability", doc="causal contrast of: probability, absolute or log")
     tau: float | None = chz.field(default=None, doc="phi of a visual sink; default: 20·√(width / 4096)")
     proof: str = chz.field(default="default", doc="interventions against trivial means: default or none")
+    seeds: tuple[str, ...] = chz.field(
+        default=(), doc="the same model trained from other seeds: names or folders; three in all can show more than one"
+    )
     seed: int = chz.field(default=0, doc="draws scenes, or deals pictures to the sets")
     dtype: str = chz.field(default="float32", doc=either(DTYPES))
     device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
@@ -89,6 +92,8 @@ def scan(model: Model | str | ScanVisual = "llava", **options: Any) -> VisualSca
 
     if loaded is None:
         check_sees(config)
+    for other in config.seeds:
+        check_sees(chz.replace(config, model=other))
     from workbench_analyses.visual.scan import run_scan
 
     return run_scan(config, loaded)

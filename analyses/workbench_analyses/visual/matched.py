@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 Counts = Int[np.ndarray, "strengths images 3"]
 """Of each caption: different objects that it names, those of them that are there, objects that are there."""
@@ -57,32 +57,38 @@ def read(values: Float[np.ndarray, "draws strengths"], place: Float[np.ndarray, 
     return values[rows, left] * (1 - part) + values[rows, right] * part
 
 
-def chosen_place(curve: Points, drop: float) -> float:
-    """Where a curve invents least of all places that keep the recall; 0 where that is the neutral strength."""
+@dataclass(frozen=True)
+class Place:
+    """at: on a curve, in steps of its grid; 0 is the neutral strength. limited: more was not chosen for want of recall."""
+
+    at: float
+    limited: bool
+
+
+def chosen_place(curve: Points, drop: float) -> Place:
+    """Where a curve invents least of all places that keep the recall."""
     recall, target = curve.recall, curve.recall[:, 0] - drop
     places = np.concatenate([np.arange(recall.shape[1]), crossings(recall, target)[0]])
     places = np.sort(places[~np.isnan(places)])
     reached = np.array([read(recall, np.array([p]))[0] for p in places])
     invented = np.array([read(curve.invented, np.array([p]))[0] for p in places])
     allowed = reached >= target[0] - 1e-12
-    return float(places[allowed][np.argmin(np.round(invented[allowed], 12))])
+    best = int(np.flatnonzero(allowed)[np.argmin(np.round(invented[allowed], 12))])
+    return Place(float(places[best]), bool(places[best] > 0 and abs(reached[best] - target[0]) < 1e-12))
 
 
-def at_recall(
-    curve: Points, place: float, target: Float[np.ndarray, " draws"]
-) -> tuple[Float[np.ndarray, " draws"], Bool[np.ndarray, " draws"]]:
-    """Invention where recall is the target, and whether the curve gets there.
+def at_recall(curve: Points, place: Place, target: Float[np.ndarray, " draws"]) -> Float[np.ndarray, " draws"]:
+    """Invention of a curve that keeps the recall: at the place that was chosen on other pictures, or near it.
 
-    From the place that was chosen on other pictures: on, while there is more recall than asked, and back, while there is
-    less. A curve that never loses so much is read at its place, at its own higher recall.
+    Back from it, while there is less recall than asked; on, while there is more and the place was chosen for want of
+    recall. A curve that never loses so much is read at its place.
     """
-    start = np.full(len(target), place)
+    start = np.full(len(target), place.at)
     here, found = read(curve.recall, start), crossings(curve.recall, target)
-    on = np.where(found >= place, found, np.inf).min(1)
-    back = np.where(found <= place, found, -np.inf).max(1)
-    moved = np.where(here > target, on, np.where(here < target, back, start))
-    met = np.isfinite(moved)
-    return read(curve.invented, np.where(met, moved, start)), met | (here >= target)
+    on = np.where(found >= place.at, found, np.inf).min(1)
+    back = np.where(found <= place.at, found, -np.inf).max(1)
+    moved = np.where((here > target) & place.limited, on, np.where(here < target, back, start))
+    return read(curve.invented, np.where(np.isfinite(moved), moved, start))
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,11 @@ class Compared:
         """Whether both intervals lie below zero."""
         return self.place > 0 and self.against_base[2] < 0 and self.against_baseline[2] < 0
 
+    @property
+    def beats_uniform(self) -> bool:
+        """Whether its strengths of each head's own invent less than one for all."""
+        return self.place > 0 and self.beside is not None and self.beside[2] < 0
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -133,12 +144,11 @@ class Reading:
         weights = resampled(curves[0].report.shape[1], draws, seed)
         self.curves, self.drop = {c.name: c for c in curves}, drop
         self.place = {c.name: chosen_place(points(c.choose), drop) for c in curves}
-        self.own, self.draws, self.met, self.recall = {}, {}, {}, {}
+        self.own, self.draws = {}, {}
         for c in curves:
             one, many = points(c.report), points(c.report, weights)
-            value, met = at_recall(one, self.place[c.name], one.recall[:, 0] - drop)
-            self.own[c.name], self.met[c.name] = float(value[0]), bool(met[0])
-            self.draws[c.name] = at_recall(many, self.place[c.name], many.recall[:, 0] - drop)[0]
+            self.own[c.name] = float(at_recall(one, self.place[c.name], one.recall[:, 0] - drop)[0])
+            self.draws[c.name] = at_recall(many, self.place[c.name], many.recall[:, 0] - drop)
         first = curves[0].report
         self.base = float(points(first).invented[0, 0])
         self.base_draws = points(first, weights).invented[:, 0]
@@ -146,7 +156,7 @@ class Reading:
 
     def compared(self, name: str) -> Compared:
         """One method."""
-        curve, place = self.curves[name], self.place[name]
+        curve, place = self.curves[name], self.place[name].at
         best = min(self.trivial, key=lambda t: self.own[t])
         lowest = np.min([self.draws[t] for t in self.trivial], axis=0)
         beside = None

@@ -15,6 +15,7 @@ from workbench.runs import Run
 from workbench.scores_io import score_files
 from workbench.tasks.wording import describing
 from workbench.visual.looks import Looks, look_at
+from workbench_analyses.visual import other_seeds
 from workbench_analyses.visual.agreement import agreements
 from workbench_analyses.visual.asking import said_of_report_set
 from workbench_analyses.visual.behaviour import behaviour
@@ -35,11 +36,12 @@ def run_scan(config: ScanVisual, model: Model | None = None) -> VisualScan:
     """The whole scan; a run folder is written below `config.out`, if that is given."""
     job = Job(config, model)
     check_shown(job.model)
-    shown = sets(config)
-    with job.running("scan-visual", {**config.question(), "shown": hash_of(shown)}):
+    shown, others = sets(config), other_seeds.loaded(config, job.model)
+    weights = [one.identity() for one in others]
+    with job.running("scan-visual", {**config.question(), "shown": hash_of(shown), "others": weights}):
         for line in shown.skipped:
             job.stages.note(f"note: {line}: skipped")
-        scan = _scan(job, shown)
+        scan = _scan(job, shown, others)
         job.keep(scan, files)
     return scan
 
@@ -50,7 +52,7 @@ def hash_of(shown: Sets) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
-def _scan(job: Job[ScanVisual], shown: Sets) -> VisualScan:
+def _scan(job: Job[ScanVisual], shown: Sets, others: list[Model]) -> VisualScan:
     config, model = job.config, job.model
     said = said_of_report_set(config, model, shown, job.remember, job.stages.stage("captions and answers"))
     acts, heard = behaviour(shown, said), job.seconds
@@ -58,7 +60,7 @@ def _scan(job: Job[ScanVisual], shown: Sets) -> VisualScan:
     scored = job.seconds
     table: HonestTable | str = "not validated: proof=none"
     if config.proof != "none":
-        table = _table(job, heads, shown)
+        table = _table(job, heads, shown, others)
     cost = job.cost(
         behaviour_seconds=heard, score_seconds=scored - heard, table_seconds=job.seconds - scored
     )  # fmt: skip
@@ -68,16 +70,17 @@ def _scan(job: Job[ScanVisual], shown: Sets) -> VisualScan:
     )  # fmt: skip
 
 
-def _table(job: Job[ScanVisual], heads: Measured, shown: Sets) -> HonestTable | str:
+def _table(job: Job[ScanVisual], heads: Measured, shown: Sets, others: list[Model]) -> HonestTable | str:
     """The honest table, or why there is none."""
     from workbench_analyses.visual.honest_table import honest_table
     from workbench_analyses.visual.table_config import TableConfig
 
     size = job.config.batch  # the table collects no statistics, so that more pictures fit
     options = TableConfig(batch=3 * size if size > 1 else 1, longest=job.config.most, seed=job.config.seed)
-    report = job.stages.stage("interventions")
     try:
-        return honest_table(job.model, heads.scores, shown, options, job.remember, report)
+        beside = other_seeds.scored(job, others, shown)
+        report = job.stages.stage("interventions")
+        return honest_table(job.model, heads.scores, shown, options, job.remember, report, beside)
     except BadInput as error:
         return f"not validated: {error}"
 

@@ -14,10 +14,11 @@ from workbench_analyses.visual.table_parts import ModelTable, Row
 from workbench_analyses.visual.table_result import HonestTable
 
 HOW = (
-    "Strengths are chosen on other pictures than those reported here. A curve begins at the plain model and is read, "
-    "between two strengths linearly, where it has lost the recall of the column; one that never loses so much is read at "
-    "its chosen strength, at its own higher recall. Intervals are of a paired bootstrap over pictures; the lowest trivial "
-    "means counts in every resample. No correction for the number of comparisons: seeds must agree instead."
+    "Strengths are chosen on other pictures than those reported here: of all that keep the recall, the one that invents "
+    "least. A curve begins at the plain model and is read linearly between two strengths, where it has lost the recall of "
+    "the column; one that never loses so much is read at the chosen strength, at its own higher recall. Intervals are of a "
+    "paired bootstrap over pictures; the lowest trivial means counts in every resample. No correction for the number of "
+    "comparisons: seeds must agree instead."
 )
 TRIVIAL = (
     "Trivial means look at no attention: captions cut short after so many words, the end of the text made likelier, object "

@@ -70,7 +70,7 @@ class ModelTable:
 
     def beside(self, kind: str) -> set[tuple[str, float]]:
         """Head-specific methods that invent less than the one that does the same to all heads."""
-        return {(c.method, c.drop) for c in self.compared[kind] if c.beside is not None and c.beside[2] < 0}
+        return {(c.method, c.drop) for c in self.compared[kind] if c.beats_uniform}
 
     def summary(self) -> dict[str, Any]:
         """The same as plain values."""

@@ -1,0 +1,317 @@
+"""The honest table: curves read by hand, planted methods, and the whole of it on a few scenes of the bundled llava."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from workbench_analyses.visual import honest_table as home
+from workbench_analyses.visual.honest_table import counts, honest_table
+from workbench_analyses.visual.matched import Curve, Place, Points, at_recall, chosen_place, compare, points, resampled
+from workbench_analyses.visual.table_config import TableConfig
+from workbench_analyses.visual.table_parts import ModelTable
+from workbench_analyses.visual.table_result import HonestTable
+
+import workbench as wb
+from workbench import images
+from workbench.errors import BadInput
+from workbench.heads import HeadScores
+from workbench.interventions import scale
+from workbench.tasks.chair import Caption, chair, judge
+from workbench.tasks.scenes import scenes
+from workbench.tasks.wording import describing
+from workbench.visual_methods import VisualMethod
+
+LONGEST = 14
+METHODS = ("amplify", "by-divergence", "sinks-to-evidence")
+
+
+def curve(recall: list[float], invented: list[float]) -> Points:
+    return Points(np.array([recall]), np.array([invented]))
+
+
+def at(recall, invented, place: float, target: float, limited: bool = True) -> float:
+    return float(at_recall(curve(recall, invented), Place(place, limited), np.array([target]))[0])
+
+
+def test_shares_by_hand():
+    """Three strengths, two images: (named, right, shown)."""
+    held = np.array([[[4, 3, 5], [2, 2, 5]], [[3, 3, 5], [1, 1, 5]], [[0, 0, 5], [0, 0, 5]]])
+    found = points(held)
+    assert found.recall.tolist() == [[0.5, 0.4, 0.0]] and found.invented[0] == pytest.approx([1 / 6, 0, 0])
+    twice = points(held, np.array([[2.0, 0.0], [0.0, 2.0]]))
+    assert twice.recall[:, 0] == pytest.approx([0.6, 0.4]) and twice.invented[:, 0] == pytest.approx([0.25, 0])
+    weights = resampled(7, 50, 0)
+    assert weights.shape == (50, 7) and (weights.sum(1) == 7).all() and len(np.unique(weights, axis=0)) > 40
+
+
+def test_a_falling_curve_is_read_between_its_strengths():
+    recall, invented = [0.90, 0.88, 0.80], [0.30, 0.20, 0.10]
+    assert chosen_place(curve(recall, invented), 0.0) == Place(0.0, False), "any strength loses recall"
+    assert chosen_place(curve(recall, invented), 0.01) == Place(pytest.approx(0.5), True)
+    assert chosen_place(curve(recall, invented), 0.03) == Place(pytest.approx(1 + 0.01 / 0.08), True)
+    assert at(recall, invented, 0.5, 0.89) == pytest.approx(0.25)
+    for place in (0.1, 0.7, 1.0, 2.0):  # wherever it begins, the same place is found
+        assert at(recall, invented, place, 0.87) == pytest.approx(0.2 - 0.1 / 8)
+    assert at(recall, invented, 0.0, 0.87, False) == 0.3, "where no strength helped the plain model stands"
+    assert at(recall, invented, 1.0, 0.87, False) == 0.2, "more was not wanted"
+    assert at(recall, invented, 2.0, 0.87, False) == pytest.approx(0.2 - 0.1 / 8), "back to the recall asked"
+
+
+def test_recall_that_rises_first():
+    recall, invented = [0.80, 0.86, 0.84, 0.70], [0.30, 0.25, 0.15, 0.05]
+    place = chosen_place(curve(recall, invented), 0.0)
+    assert place == Place(pytest.approx(2 + 0.04 / 0.14), True), "the strongest that keeps the recall"
+    assert at(recall, invented, place.at, 0.80) == pytest.approx(0.15 - 0.1 * 0.04 / 0.14)
+    assert at(recall, invented, 1.0, 0.80) == pytest.approx(0.15 - 0.1 * 0.04 / 0.14), "on, not back to the plain model"
+
+
+def test_a_curve_that_keeps_its_recall():
+    recall, invented = [0.8, 0.8, 0.8], [0.3, 0.2, 0.25]
+    for drop in (0.0, 0.01):
+        assert chosen_place(curve(recall, invented), drop) == Place(1.0, drop == 0)
+    assert at(recall, invented, 1.0, 0.80) == 0.2
+    assert at(recall, invented, 1.0, 0.79) == 0.2, "at its own higher recall"
+
+
+def test_only_what_was_chosen_on_other_pictures_is_read():
+    """The best strength of the reported pictures is not looked for."""
+    report = curve([0.8, 0.8, 0.8], [0.3, 0.31, 0.1])
+    place = chosen_place(curve([0.8, 0.8, 0.8], [0.3, 0.2, 0.25]), 0.0)
+    assert at_recall(report, place, np.array([0.8]))[0] == 0.31
+
+
+def planted(images: int, seed: int, **means) -> list[Curve]:
+    """Plain captions of 4 objects there, 3.2 of them named, and 1 invented half of the time; means change the counts."""
+    rng = np.random.default_rng(seed)
+    named = rng.binomial(4, 0.8, images)
+    false = rng.binomial(2, 0.5, images)
+    plain = np.stack([named + false, named, np.full(images, 4)], 1)
+    out = []
+    for name, change in means.items():
+        each = np.stack([plain, *(change(plain, k / 3, rng) for k in (1, 2, 3))])
+        half = images // 2
+        out.append(Curve(name, (0.0, 1.0, 2.0, 3.0), each[:, :half], each[:, half:], name == "shorter"))
+    return out
+
+
+def halves(plain, part, rng):
+    """Invents up to half as much, names the same."""
+    false = plain[:, 0] - plain[:, 1]
+    return np.stack([plain[:, 1] + false - rng.binomial(false, part / 2), plain[:, 1], plain[:, 2]], 1)
+
+
+def shortens(plain, part, rng):
+    """Loses a share of everything that it names."""
+    right, false = (x - rng.binomial(x, part / 3) for x in (plain[:, 1], plain[:, 0] - plain[:, 1]))
+    return np.stack([right + false, right, plain[:, 2]], 1)
+
+
+def cuts_last(plain, part, rng):
+    """Loses invented and right objects, invented ones somewhat sooner: a shorter caption where inventions come late."""
+    right, false = plain[:, 1] - rng.binomial(plain[:, 1], part / 4), plain[:, 0] - plain[:, 1]
+    false = false - rng.binomial(false, part / 2)
+    return np.stack([right + false, right, plain[:, 2]], 1)
+
+
+def test_planted_methods():
+    found = compare(planted(600, 1, shorter=cuts_last, truly=halves, short=shortens, same=cuts_last), draws=400)
+    better = {name: [c.better for c in found if c.method == name] for name in ("truly", "short", "same")}
+    assert better["truly"] == [True, True, True]
+    assert not any(better["short"]), "a method that shortens captions is not better"
+    assert not any(better["same"]), "no more than the trivial means do"
+    same = next(c for c in found if c.method == "same" and c.drop == 0.03)
+    assert same.against_base[2] < 0, "though it invents less than the plain model"
+    truly = next(c for c in found if c.method == "truly" and c.drop == 0.0)
+    assert truly.place == 3.0 and truly.strength == 3.0 and truly.invented == pytest.approx(truly.base / 1.8, rel=0.2)
+    assert truly.baseline == "shorter"
+    assert [c.kept for c in found if c.method == "truly"] == [False, True, True], (
+        "its recall is that of the plain model"
+    )
+
+
+def test_no_method_is_better_by_chance():
+    """Of forty that only reshuffle which object is invented, few are."""
+    hits = 0
+    for seed in range(40):
+
+        def noise(plain, part, rng):
+            false = rng.binomial(2, 0.5, len(plain))
+            return np.stack([plain[:, 1] + false, plain[:, 1], plain[:, 2]], 1)
+
+        hits += any(c.better for c in compare(planted(120, seed, shorter=cuts_last, noise=noise), draws=200))
+    assert hits <= 4
+
+
+def compared(method: str, better: bool, drop: float = 0.01, beside=None):
+    [one] = [c for c in compare(planted(200, 0, shorter=shortens, x=halves), (drop,), 50)]
+    interval = (-0.1, -0.2, -0.05) if better else (-0.1, -0.2, 0.01)
+    return replace(one, method=method, against_base=interval, against_baseline=interval, beside=beside)
+
+
+def table(*of: list) -> HonestTable:
+    return HonestTable(
+        tuple(ModelTable(f"m{i}", [], held) for i, held in enumerate(of)), TableConfig(), {"ordinary": 9}
+    )
+
+
+def test_the_sentence_follows_the_seeds():
+    yes, no = ({"ordinary": [compared("route", b)]} for b in (True, False))
+    one = table(yes)
+    assert one.sentence.startswith("On ordinary pictures route (at −1) invents less than the plain model")
+    assert "One training seed cannot show it: that takes 2 of 3." in one.sentence
+    assert table(no).sentence.startswith("On ordinary pictures none of 1 methods invents less")
+    assert "none of 1" in table(yes, no, no).sentence and "route (at −1)" in table(yes, no, yes).sentence
+    assert "at least 2 of 3 training seeds agree" in table(no, no, yes).sentence
+    assert table(yes).sentence_on_heads == ""
+    lower, equal = (
+        {"ordinary": [compared("by-contrast", False, beside=(-1, low, high))]} for low, high in ((-2, -1), (-2, 1))
+    )
+    assert table(lower).sentence_on_heads.startswith("Strengths of each head's own invent less")
+    assert table(equal).sentence_on_heads.startswith("No strength of each head's own (by-contrast)")
+
+
+def test_counts_are_of_different_objects():
+    judged = judge([Caption("a", "a cup , a cup , a tv . a cup")], {"a": ["cup", "fork"]})
+    assert counts(judged).tolist() == [[2, 1, 2]]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return wb.load("llava")
+
+
+@pytest.fixture(scope="module")
+def sets():
+    return {
+        part: {
+            kind: scenes(part, 4, counterfactual=kind == "counterfactual") for kind in ("ordinary", "counterfactual")
+        }
+        for part in ("choose", "report")
+    }
+
+
+def head_scores() -> dict[str, HeadScores]:
+    rng = np.random.default_rng(0)
+    return {n: HeadScores(rng.normal(size=(4, 8)), n) for n in ("vhd", "causal_contrast", "image_mass")}
+
+
+@pytest.fixture(scope="module")
+def whole(model, sets):
+    kept: dict[str, tuple] = {}
+
+    def remember(unit, work):
+        if unit not in kept:
+            arrays, meta = work()
+            kept[unit] = (arrays, json.loads(json.dumps(meta)))
+        return kept[unit]
+
+    steps: list[tuple[int, int]] = []
+    config = TableConfig(METHODS, batch=9, longest=LONGEST, controls=1, draws=50)
+    found = honest_table(model, head_scores(), sets, config, remember, lambda done, total: steps.append((done, total)))
+    return found, kept, steps, remember
+
+
+def test_the_whole_table(whole, sets, model):
+    found, kept, steps, remember = whole
+    frame = found.frame()
+    means = {"plain", "cut short", "sooner end", "no unsure words", *METHODS} - {"sinks-to-evidence"}
+    assert set(frame.means) == means and set(frame.kind) == {"ordinary", "counterfactual"}
+    assert "no part of a picture is a sink" in found.tables[0].left_out["sinks-to-evidence"]
+    assert {len(frame[frame.means == m].strength.unique()) for m in ("amplify", "by-divergence")} == {6}
+    asked = frame.means.isin(["plain", "amplify", "by-divergence"])
+    assert frame[asked].pope_accuracy.between(0, 1).all() and frame[~asked].pope_accuracy.isna().all()
+    assert steps[-1][0] == steps[-1][1] == len(steps) + 5, "six strengths are left out in one step"
+    assert {(c.means, c.control) for c in found.tables[0].controlled} == {
+        ("by-divergence", c) for c in ("layers", "anywhere")
+    }
+    assert found.summary()["sentence"] == found.sentence and "4 reported pictures" in found.sentence
+    assert found.tables[0].layers["amplify"] == (0, 1, 2, 3)
+    json.dumps(found.summary(), default=str)
+    before = set(kept)
+    again = honest_table(model, head_scores(), sets, found.config, remember)
+    assert set(kept) == before and again.sentence == found.sentence
+
+
+@torch.no_grad()
+def test_rows_are_those_of_plain_generation(whole, sets, model):
+    """The plain row and one strength against captions that are made here, scene by scene."""
+    found, group = whole[0], sets["report"]["counterfactual"]
+    every = [(i, h) for i in range(4) for h in range(8)]
+    for means, strength, edit in (
+        ("plain", 0.0, None),
+        ("amplify", 0.7, wb.pai(every, range(1, 17), 0.7, at="decode")),
+    ):
+        said = []
+        for s in group:
+            asked = images.prompt(model, describing(model), s.image)
+            ids = model.generate(asked.tokens, LONGEST, edits=edit, inputs=asked.inputs)[0]
+            said.append(Caption(s.name, model.tokenizer.decode(ids, skip_special_tokens=True)))
+        [row] = [
+            r for r in found.tables[0].rows if (r.means, r.strength, r.kind) == (means, strength, "counterfactual")
+        ]
+        assert row.chair == chair(judge(said, {s.name: s.objects for s in group}))
+
+
+def test_blocks_make_a_page(whole):
+    from workbench.views.page import Page, Section
+
+    page = Page("Table", "llava", [Section("Table", whole[0].blocks())]).html()
+    assert whole[0].sentence.split(";")[0] in page and "At equal recall, counterfactual" in page
+    assert "Random heads" in page and "Layers 0–3" in page and "not asked" in page
+
+
+@torch.no_grad()
+def test_a_planted_method_on_the_model(model, sets, monkeypatch):
+    """Pictures whose invented objects a method drops are called better; one that ends captions sooner is not."""
+    many = {
+        part: {"counterfactual": scenes(part, 40, seed=5, counterfactual=True)} for part in ("choose", "report")
+    }  # fmt: skip
+    true = {s.name: set(s.objects) for group in many.values() for s in group["counterfactual"]}
+
+    def edits(asked):
+        return scale([(0, 0)], 1.0)
+
+    fakes = [VisualMethod(n, "a fake", "here", tuple(range(1, 7)), 0.0, edits) for n in ("oracle", "shortens")]
+    monkeypatch.setattr(home, "_methods", lambda config: fakes)
+    monkeypatch.setattr(home.visual_methods, "named", lambda name: next(f for f in fakes if f.name == name))
+    plain: dict[str, list[str]] = {}
+
+    def told(arms, method, strength):
+        held = plain.setdefault("captions", arms.captions(lambda _: None))
+        if method.name == "shortens":
+            return {"captions": [" ".join(t.split()[: -2 * strength]) for t in held]}
+        rng, out = np.random.default_rng(strength), []
+        for place, text in zip(arms.places, held, strict=True):
+            words = [w for w in text.replace("a photo of", "").replace(".", "").replace(" a ", " ").split() if w != ","]
+            kept = [w for w in words if w in true[place.name] or rng.random() > strength / 6]
+            out.append("a photo of " + " , ".join(f"a {w}" for w in kept) + " .")
+        return {"captions": out}
+
+    monkeypatch.setattr(home, "told", told)
+    found = honest_table(model, {}, many, TableConfig(controls=0, draws=300, questions=0, longest=24))
+    assert set(found.shown["counterfactual"]) == {"oracle"} and "oracle (at −0" in found.sentence
+
+
+def test_scores_that_are_missing(model, sets):
+    with pytest.raises(BadInput, match="route needs the head scores image_mass"):
+        honest_table(model, {}, sets, TableConfig(("route",), longest=3, questions=0))
+    with pytest.raises(BadInput, match="Did you mean 'route'"):
+        honest_table(model, {}, sets, TableConfig(("rout",)))
+
+
+def test_other_seeds_are_other_trainings(model, tmp_path):
+    import tiny_models
+    from workbench_analyses.visual import other_seeds
+    from workbench_analyses.visual_heads import ScanVisual, scan
+
+    with pytest.raises(BadInput, match="seeds=llava: these weights are already asked"):
+        other_seeds.loaded(ScanVisual(seeds=("llava",)), model)
+    tiny = str(tiny_models.save("llava", tmp_path))
+    with pytest.raises(BadInput, match="3 × 8 heads, llava has 4 × 8"):
+        other_seeds.loaded(ScanVisual(seeds=(tiny,)), model)
+    with pytest.raises(BadInput, match="llama: a model of text alone"):
+        scan("llava", seeds=("llama",))
