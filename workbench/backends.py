@@ -116,5 +116,6 @@ def explanation() -> str:
         return f"picks chunked for everything: {reason}"
     return (
         "on a GPU: triton where it can do the request, chunked for gradients, uniform heads, replaced rows, distance "
-        "profiles, offsets, top keys of every row, and mask functions that Triton does not know; on the processor: chunked"
+        "profiles and moments, offsets, matching keys, top keys of every row, and mask functions that Triton does not know; "
+        "on the processor: chunked"
     )

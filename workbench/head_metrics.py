@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from workbench.errors import BadInput
-from workbench.untrusted import LARGEST, read_bytes, read_json
+from workbench.untrusted import LARGEST, read_json
 
 FORMAT, VERSION = "workbench-head-metrics", 1
 FILE, TENSORS = "metrics.json", "texts.safetensors"
@@ -79,6 +79,7 @@ class HeadMetrics:
 def read_metrics(folder: str | Path) -> HeadMetrics:
     """From a run folder of `workbench atlas`. Raises BadInput, with the file, for what is none."""
     import safetensors.numpy
+    from safetensors import SafetensorError
 
     file, tensors = Path(folder) / FILE, Path(folder) / TENSORS
     if not file.is_file():
@@ -87,13 +88,15 @@ def read_metrics(folder: str | Path) -> HeadMetrics:
     try:
         if held["format"] != FORMAT or held["version"] > VERSION:
             raise BadInput(f"{file} is in format {held['format']} {held['version']}, this reads {FORMAT} {VERSION}")
-        found = safetensors.numpy.load(read_bytes(tensors)) if held["texts"] else {}
+        found = safetensors.numpy.load_file(tensors) if held["texts"] else {}
         texts = [
             Text(tuple(map(str, words)), found[f"keys.{i}"], found[f"weights.{i}"].astype(np.float32))
             for i, words in enumerate(held["texts"])
         ]  # fmt: skip
         metrics = [Metric(**{**m, "values": np.array(m["values"], dtype=np.float64)}) for m in held["metrics"]]
         return HeadMetrics(str(held["model"]), tuple(metrics), tuple(texts), held["kv_heads"], held["about"])
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"{tensors} cannot be read: {' '.join(str(error).split())}") from None
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, BadInput):
             raise

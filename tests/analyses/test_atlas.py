@@ -11,11 +11,13 @@ import torch
 from sample_circuits import circuit_of
 from workbench_analyses.atlas import Atlas, atlas
 from workbench_analyses.atlas_parts import patterns
+from workbench_analyses.atlas_parts.battery import scene_prompts, score_scenes
 from workbench_analyses.atlas_parts.estimates import estimate, mean_over, ratio
 from workbench_analyses.atlas_parts.measures import CORPUS
 from workbench_analyses.atlas_parts.patterns import RAW, REST, Batch, read_patterns, version
 
 import workbench as wb
+from workbench import backends
 from workbench.errors import BadInput
 from workbench.heads import ModelIdentity
 from workbench.reference_models.catalogue import PLANTED
@@ -127,6 +129,8 @@ def test_intervals_resample_texts_and_make_the_score_again():
     made = np.array([(d @ above[:, 0]) / (d @ below[:, 0]) for d in draws])
     np.testing.assert_allclose([found.low[0], found.high[0]], np.quantile(made, [0.025, 0.975], axis=0))
     part = mean_over(np.array([[[1.0]], [[np.nan]], [[3.0]]]))
+    some = mean_over(np.array([[[1.0, np.nan, np.nan]], [[2.0, 5.0, np.nan]]]))
+    assert some.values[0, :2].tolist() == [1.5, 5] and np.isnan(some.values[0, 2]) and some.n == 2
     assert part.values == 2 and part.n == 2 and np.isnan(mean_over(np.full((2, 1, 1), np.nan)).values).all()
 
 
@@ -256,8 +260,14 @@ def test_two_models_and_what_cannot_be_asked(planted, tmp_path):
 
 
 def test_pictures_are_drawn_of_every_prompt_and_llava_sees():
-    found = atlas("llava", **{**SMALL, "scenes": 3})  # its random tokens would hold the placeholder of pictures
+    model = wb.load("llava")
+    found = atlas(model, **{**SMALL, "scenes": 3})  # its random tokens would hold the placeholder of pictures
     visual = found.score("visual").values
+    with backends.used(model, "hooks"):  # whole patterns in float64, by code of their own
+        dense_scores = score_scenes(model, scene_prompts(Atlas(scenes=3), model))
+    for name, each in dense_scores.items():
+        np.testing.assert_allclose(found.score(name).values, each.mean(0), atol=1e-5)
+    assert set(dense_scores) == {"visual", f"visual/{REST}"}
     assert 0 < visual.max() <= 1 and [p.name for p in found.side.pictures][-2:] == ["scene 1", "scene 2"]
     picture = found.side.pictures[-1]
     assert (

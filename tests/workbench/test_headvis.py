@@ -73,6 +73,9 @@ def test_metrics_come_back_from_a_run(atlas_run):
         np.testing.assert_array_equal(ours.values, theirs.values)
     assert again.texts[1].words == held.texts[1].words and again.about == held.about
     np.testing.assert_array_equal(again.texts[2].keys, held.texts[2].keys)
+    (path / "texts.safetensors").write_bytes(b"torn")
+    with pytest.raises(BadInput, match="texts.safetensors cannot be read"):
+        read_metrics(path)
     (path / "metrics.json").write_text('{"format": "workbench-head-metrics", "version": 9}')
     with pytest.raises(BadInput, match="workbench-head-metrics 9"):
         read_metrics(path)

@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from workbench import images
 from workbench.errors import BadInput, Unsupported
 from workbench.models import Model
 from workbench.observation import observe
-from workbench.probes import mass
+from workbench.probes import mass, without_sinks
 from workbench.probes.retrieval import score_block
 from workbench.tasks.circuit_prompts import CircuitPrompts, make_prompts
 from workbench.tasks.needle import Assembler, Block, answer_ends, blocks
 from workbench.tasks.scenes import scenes
 from workbench.tasks.wording import asking
 from workbench_analyses.atlas import Atlas
+from workbench_analyses.atlas_parts.patterns import LEAST_LEFT, REST, RULE
 from workbench_analyses.atlas_parts.texts import Shown
 
 NEEDLE_TOKENS = 256
@@ -103,14 +105,27 @@ def scene_prompts(config: Atlas, model: Model) -> list[images.Prompt]:
 
 @torch.no_grad()
 def score_scenes(model: Model, prompts: Sequence[images.Prompt]) -> dict[str, Samples]:
-    """Visual mass: mean attention of the tokens behind the picture to the picture, a number a scene."""
-    out = []
+    """Visual mass: mean attention of the tokens behind the picture to the picture, a number a scene.
+
+    Without sinks: of what is left of each row; NaN for heads of which no row is left.
+    """
+    raw, rest = [], []
     for tokens, inputs in prompts:
         at = images.positions(model, tokens)[0].nonzero().flatten().tolist()
-        rows, spans = list(range(at[-1] + 1, tokens.shape[1])), _runs(at)
-        seen = observe(model, tokens, [mass(spans, rows=rows)], inputs=inputs)["mass"]
-        out.append(seen[:, 0].double().sum(-1).mean(-1).cpu().numpy())
-    return {"visual": np.stack(out)}
+        rows, spans = list(range(at[-1] + 1, tokens.shape[1])), [*_runs(at), (0, tokens.shape[1])]
+        probe = mass(spans, rows=rows)
+        seen = observe(model, tokens, [probe, without_sinks(probe, RULE, REST)], inputs=inputs)
+        raw.append(seen["mass"][:, 0, ..., :-1].double().sum(-1).mean(-1).cpu().numpy())
+        rest.append(_of_the_rest(seen[REST][:, 0].double()))
+    return {"visual": np.stack(raw), f"visual/{REST}": np.stack(rest)}
+
+
+def _of_the_rest(mass: Tensor) -> Float[np.ndarray, "layers heads"]:
+    """Mean over rows of the share of the first spans in the last one, which is all that is left of a row."""
+    left = mass[..., -1]
+    live = left >= LEAST_LEFT
+    share = torch.where(live, mass[..., :-1].sum(-1) / left.clamp_min(LEAST_LEFT), 0.0)
+    return torch.where(live.any(-1), share.sum(-1) / live.sum(-1).clamp_min(1), torch.nan).cpu().numpy()
 
 
 def picture_span(model: Model, asked: images.Prompt) -> Mapping[str, tuple[int, int]]:

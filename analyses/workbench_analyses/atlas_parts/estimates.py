@@ -43,13 +43,14 @@ def estimate(sums: Sums, names: tuple[str, ...], of: Formula, seed: int = 0) -> 
 
 
 def mean_over(samples: Float[np.ndarray, "samples layers heads"], seed: int = 0) -> Estimate:
-    """The mean of one score a sample; samples without a score (all NaN) count for nothing."""
+    """The mean of one score a sample, of each head over the samples that score it; n: samples that score any."""
     known = [i for i, s in enumerate(samples) if not np.isnan(s).all()]
     if not known:
         nothing = np.full(samples.shape[1:], np.nan)
         return Estimate(nothing, nothing.copy(), nothing.copy(), 0)
     kept = samples[known]
-    return estimate({"x": kept, "n": np.ones_like(kept)}, ("x", "n"), ratio("x", "n"), seed)
+    held = {"x": np.nan_to_num(kept), "n": (~np.isnan(kept)).astype(float)}
+    return estimate(held, ("x", "n"), ratio("x", "n"), seed)
 
 
 def ratio(above: str, below: str) -> Formula:

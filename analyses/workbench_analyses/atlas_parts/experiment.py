@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
@@ -58,7 +60,7 @@ def side_of(work: Work) -> Side:
     shown = [*shown_texts(texts, again), *found.shown]
     scores = [*_pattern_scores(sums, CORPUS, config.seed), *_sink_scores(sums, config.seed)]
     scores += [] if repeat_sums is None else _pattern_scores(repeat_sums, REPEATS, config.seed)
-    scores += [Score(m, RAW, mean_over(found.samples[m.name], config.seed)) for m in BATTERY if m.name in found.samples]
+    scores += _battery_scores(found.samples, config.seed)
     scores += role_scores(work)
     reads, shares = most_read(sums[f"{REST}.words"].sum(0).astype(np.float64))
     return Side(
@@ -99,6 +101,11 @@ def _pattern_scores(sums: dict[str, np.ndarray], measures: tuple[Measure, ...], 
         assert m.of is not None
         out += [Score(m, v, estimate(patterns.version(sums, v), m.reads, m.of, seed)) for v in m.versions]
     return out
+
+
+def _battery_scores(samples: Mapping[str, np.ndarray], seed: int) -> list[Score]:
+    named = [(m, v, m.name if v == RAW else f"{m.name}/{v}") for m in BATTERY for v in m.versions]
+    return [Score(m, v, mean_over(samples[name], seed)) for m, v, name in named if name in samples]
 
 
 def _sink_scores(sums: dict[str, np.ndarray], seed: int) -> list[Score]:

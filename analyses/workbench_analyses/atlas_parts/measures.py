@@ -78,7 +78,7 @@ BATTERY = (
     Measure("ioi_duplicate", "IOI: S2 → S1", "attention", "from the repeated name to its first place"),
     Measure("ioi_induction", "IOI: S2 → S1+1", "attention", "from the repeated name to what followed its first place"),
     Measure("ioi_previous", "IOI: S1+1 → S1", "attention", "from the token after the repeated name to the name"),
-    Measure("visual", "visual mass", "attention", "attention of the question to the picture before it"),
+    Measure("visual", "visual mass", "attention", "attention of the question to the picture before it", VERSIONS),
 )  # fmt: skip
 """Scores with one number a prompt."""
 

@@ -30,7 +30,7 @@ METHOD = (
     f"near (the last {NEAR} tokens), first token, and on repeated random tokens echo and induction (arXiv 2407.15891).",
     f"`{REST}`: the keys that the corrected sink rule names in a head and text (see `scan-sinks`) get no weight, and each "
     f"row is renormalised; rows with less than {LEAST_LEFT:.0%} left are dropped and counted (`rows dropped`). In texts of "
-    "fewer than 32 tokens the rule finds nothing, so prompts are scored on the whole pattern only.",
+    "fewer than 32 tokens the rule finds nothing; IOI prompts and needles are scored on the whole pattern only.",
     "Retrieval: needles as in `scan-heads` (arXiv 2404.15574), answered ones only. IOI: attention between labelled places "
     "(arXiv 2211.00593). Intervals: 95 %, percentile bootstrap over texts or prompts. Everything is exact and taken block "
     "by block; no whole pattern is ever stored.",

@@ -133,7 +133,7 @@ views.headatlas = async (block) => {
     return el("figure", {}, canvas, el("div", { class: "ticks" }, ...ticks), el("figcaption", {}, title, el("small", {}, parts && ` (${parts})`)));
   };
   const card = (s, i) => {
-    const side = sides[s], share = side.shares[i].map((v, k) => [side.words[side.reads[i][k]], v]).filter(([, v]) => v > 0);
+    const side = sides[s], share = side.shares[i].map((v, k) => [side.words[side.reads[i][k]], v]).filter(([, v]) => v >= .005);
     const reads = share.length ? share.flatMap(([word, v]) => [el("code", {}, word), ` ${Math.round(100 * v)} %  `]) : ["nothing but sinks"];
     return el("section", {}, el("h4", {}, name(s, i), el("small", {}, ` ${side.label}, key-value head ${Math.floor((i % side.shape[1]) * side.kv / side.shape[1])}`)),
       el("div", { class: "two" }, numbers(s, i), el("div", {}, profile(s, i), el("h5", {}, "Tokens it reads, without sinks"), el("p", { class: "reads" }, ...reads))),
