@@ -91,15 +91,14 @@ def _decode_bucket(
     if rotary is not None:
         _move_sinks(scores, q, bucket, at, seen.sum(-1) + own.sum(-1), rotary)
     scores = scores * step.scale if bucket.bias is None else scores * step.scale + bucket.bias[:, None, None]
-    scores = scores.masked_fill(~seen[:, None], float("-inf"))
+    scores.masked_fill_(~seen[:, None], float("-inf"))
+    read = None
     if scheme.read is not None:
         lengths = step.batch.prefix[bucket.rows]
         asked = Reading(scores, bucket.at, at, lengths, bucket.rows, lambda: step.before(bucket, at[:, 0]))
         read = scheme.read(layer, asked) & seen[:, None]
         scores = scores.masked_fill(~read, float("-inf"))
-    else:
-        read = seen[:, None].expand_as(scores)
-    tally.read(bucket, seen, read, own)
+    tally.read(bucket, seen, read, own, q.shape[1])
     new = (_products(q, k) * step.scale).masked_fill(~own[:, None], float("-inf"))
     weights = torch.cat([scores, new], -1).softmax(-1).to(v.dtype).flatten(1, 2)
     out = weights[..., :-t] @ bucket.values + weights[..., -t:] @ v

@@ -49,13 +49,17 @@ class Tally:
         self.prompt[layer] = torch.tensor(held, dtype=torch.float64) + torch.tensor(summaries, dtype=torch.float64)
 
     def read(
-        self, bucket: Bucket, seen: Bool[Tensor, "p t m"], read: Bool[Tensor, "p r t m"], own: Bool[Tensor, "p t t"]
-    ) -> None:
-        """What the pairs of a bucket hold and read at each step; an entry that several query heads read is read once."""
+        self, bucket: Bucket, seen: Bool[Tensor, "p t m"], read: Bool[Tensor, "p r t m"] | None, own: Bool[Tensor, "p t t"],
+        heads: int,
+    ) -> None:  # fmt: skip
+        """What the pairs of a bucket hold and read at each step; an entry that several query heads read is read once.
+
+        read: None where all `heads` query heads of a pair read all that is seen.
+        """
         new = own.sum(-1)
         held = seen.sum(-1) + new
-        looked = read.any(1).sum(-1) + new
-        products = read.sum((1, 3)) + read.shape[1] * new
+        looked = held if read is None else read.any(1).sum(-1) + new
+        products = heads * (held if read is None else new) + (0 if read is None else read.sum((1, 3)))
         pages = (held + PAGE - 1) // PAGE * PAGE
         rows = bucket.rows.cpu()
         for total, part in ((self.kept, held), (self.paged, pages), (self.reads, looked), (self.products, products)):
