@@ -230,8 +230,7 @@ def test_the_authors_layout_is_judged_too_and_its_sinks_are_said_to_be_few(plant
     assert {"head_list.json", "head_list_act.json", "report.html"} <= files and "heads.parquet" not in files
     page = got.report()
     assert "Each head alone" not in page and "given, so no head is selected" in page and got.unlisted is None
-    again = wb.analyses.calibrate_heads.calibrate(planted, samples=40, heads=got.path + "/head_list_act.json")
-    assert again.judgement == got.judgement
+    assert tuple(map(tuple, read_heads(got.path + "/head_list_act.json"))) == got.heads
 
 
 @pytest.mark.parametrize(
