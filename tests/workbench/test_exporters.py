@@ -253,8 +253,8 @@ def test_every_format_reads_what_it_wrote(seed, tmp_path):
 
 
 ALL = {
-    "duo-attention", "golden-stick", "head-windows", "headvis", "hf-layers", "kvpress", "lserve", "lu-kv", "mask-mod", "mindie",
-    "minference", "omni-attention", "qrhead", "rtp-llm", "scores-json", "tensorrt-llm",
+    "duo-attention", "golden-stick", "head-windows", "headvis", "hf-layers", "kvpress", "lserve", "lu-kv", "mask-mod",
+    "mindie", "minference", "omni-attention", "qrhead", "rtp-llm", "scores-json", "tensorrt-llm",
 }  # fmt: skip
 
 
