@@ -36,6 +36,7 @@ from workbench.views.colours import CIVIDIS, cividis, hexed
 from workbench.views.libraries import PLOTLY_SHA256, PLOTLY_VERSION, plotly_bytes
 from workbench.views.notebook import mini_html
 from workbench.views.page import POLICY
+from workbench.views.scatter import Points, Scatter
 from workbench.views.viewer_source import MAX_BYTES, viewer_js
 
 ROOT = Path(__file__).parents[2]
@@ -331,3 +332,11 @@ def test_token_view_from_dense_keeps_the_largest():
 def test_labels_of_an_axis_never_lie_on_one_another(x, log, written):
     spec = Curves([Series("a", x, [0.5] * len(x))], "x", "y", "finding", log_x=log).spec()
     assert spec["layout"]["xaxis"].get("ticktext") == written
+
+
+def test_a_scatter_has_the_ends_and_the_line_that_were_asked_for():
+    spec = Scatter([Points("a", [1], [2], ["p"])], "x", "y", "finding", segments=(((0, 1, 2, 3), "fit"),)).spec()
+    assert [spec["layout"]["shapes"][0][k] for k in ("x0", "y0", "x1", "y1")] == [0, 1, 2, 3]
+    assert spec["layout"]["annotations"][0]["text"] == "fit" and "range" not in spec["layout"]["xaxis"]
+    spec = Scatter([Points("a", [1], [2], ["p"])], "x", "y", "finding", x_range=(0, 1), y_range=(-1, 4)).spec()
+    assert spec["layout"]["xaxis"]["range"] == [0, 1] and spec["layout"]["yaxis"]["range"] == [-1, 4]

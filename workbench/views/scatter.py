@@ -31,7 +31,7 @@ class Points:
 @dataclass(frozen=True)
 class Scatter:
     """Up to six `groups` of points; `x_lines` and `y_lines` are dotted lines (place, label), `segments`
-    dotted lines from one place to another ((x, y, x, y), label at the end).
+    dotted lines from one place to another ((x, y, x, y), label at the end). `x_range` and `y_range`: ends of the axes.
 
     Groups differ in colour and marker. `finding` is the sentence that a screen reader hears instead of the picture.
     Raises `BadInput` for more than six groups, or for coordinates and labels of unequal length.
@@ -46,6 +46,8 @@ class Scatter:
     x_lines: Sequence[tuple[float, str]] = ()
     y_lines: Sequence[tuple[float, str]] = ()
     segments: Sequence[tuple[tuple[float, float, float, float], str]] = ()
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
     digits: int = 3
     libraries = (PLOTLY,)
 
@@ -80,7 +82,9 @@ class Scatter:
         notes = [{"x": x, "y": 1, "yref": "paper", "text": plain(t), **_NOTE} for x, t in self.x_lines]
         notes += [{"x": 0, "xref": "paper", "y": y, "text": plain(t), **_NOTE} for y, t in self.y_lines]
         notes += [{"x": s[2], "y": s[3], "text": plain(t), **_NOTE, "xanchor": "right"} for s, t in self.segments]
-        axes = {"xaxis": {"title": {"text": plain(self.x_label)}}, "yaxis": {"title": {"text": plain(self.y_label)}}}
+        axes: dict[str, Any] = {}
+        for name, label, ends in (("xaxis", self.x_label, self.x_range), ("yaxis", self.y_label, self.y_range)):
+            axes[name] = {"title": {"text": plain(label)}, **({} if ends is None else {"range": list(ends)})}
         return {
             "data": [self._trace(i, g) for i, g in enumerate(self.groups)],
             "layout": {**axes, "shapes": shapes, "annotations": notes},

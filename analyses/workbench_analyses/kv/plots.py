@@ -54,7 +54,15 @@ def published(result: Simulation) -> list[Scatter]:
             )  # fmt: skip
             finding = "; ".join(f"{p.text}: {p.mean('recall'):.2f} at {p.mean(cost):.2f}" for p in some)
             out.append(
-                Scatter([group], AXES[cost], "needle recall", finding, caption="Not at equal budgets: see the table.")
+                Scatter(
+                    [group],
+                    AXES[cost],
+                    "needle recall",
+                    finding,
+                    caption="Not at equal budgets: see the table.",
+                    x_range=(0.0, 1.02),
+                    y_range=(-0.06, 1.12),
+                )
             )
     return out
 
