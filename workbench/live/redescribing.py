@@ -12,7 +12,7 @@ from workbench.heads import HeadScores
 from workbench.images import Prompt
 from workbench.tasks.object_words import Words
 from workbench.views.image_strip import image_strip, said_html
-from workbench.views.text import esc, number
+from workbench.views.text import esc, inline, number
 from workbench.visual.looks import Looks, look_at
 from workbench.visual.told import LONGEST, tell
 from workbench.visual_methods import VisualMethod, method_edits, named
@@ -74,9 +74,9 @@ class Redescribing:
             for s in self.strengths
         )
         return (
-            f'<div style="{_BOX}"><b>{esc(self.method.name)}</b>: {esc(self.method.help)}<table><thead><tr><th>strength</th>'
-            f'<th style="text-align:left">caption; waves mark what is not in the picture</th></tr></thead><tbody>{rows}'
-            "</tbody></table></div>"
+            f'<div style="{_BOX}"><b>{esc(self.method.name)}</b>: {inline(self.method.help)}<table><thead><tr>'
+            '<th>strength</th><th style="text-align:left">caption; waves mark what is not in the picture</th></tr></thead>'
+            f"<tbody>{rows}</tbody></table></div>"
         )
 
     def slider(self) -> Any:
