@@ -179,6 +179,15 @@ def test_batches_of_other_captions_give_the_same_numbers(llava, told, seen):
         np.testing.assert_allclose(joined[name], value, atol=1e-4 if name == "entropy" else 1e-5, err_msg=name)
 
 
+def test_half_precision_differs_by_its_rounding(llava, told, seen):
+    half = wb.load(llava.label, "bfloat16")
+    read = visual.read(half, told, tau=TAU, dims=DIMS)
+    assert 1e-5 < np.nanmedian(np.abs(read.mass - seen.mass)) < 0.02
+    assert np.nanmedian(np.abs(read.l2 / seen.l2 - 1)) < 0.05
+    ours, theirs = (visual.word_effects(m, told, words(), "log").ravel() for m in (half, llava))
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.9
+
+
 def test_sink_dimensions_are_where_the_first_token_stands_out(llava, plain, told):
     first = told.prompt.tokens[:1, :1]
     with torch.no_grad():
