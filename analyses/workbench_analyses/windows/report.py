@@ -88,6 +88,7 @@ def _map(result: FittedWindows) -> HeadMap:
     return HeadMap(
         np.log2(result.found), "The smallest window of every head", caption, "log₂ of tokens", details=details,
         marked=whole, marked_label="needs the whole cache",
+        limits=(float(np.log2(result.windows[0])), float(np.log2(result.config.context))),
     )  # fmt: skip
 
 
@@ -107,14 +108,20 @@ def _table(result: FittedWindows) -> Table:
         "dealt anew: recall", "dealt anew: KL", "p",
     )  # fmt: skip
     rows = [
-        [c.tolerance, c.name, c.kept, c.point.recall, c.point.interval("kl"), c.point.interval("agree"),
+        [c.tolerance, c.name, c.kept, c.point.recall, _significant(*c.point.interval("kl")), c.point.interval("agree"),
          c.point.perplexity[0], round(c.point.mean("bytes")),
-         *(float(np.mean(c.of_deals(f))) if c.dealt else None for f in ("recall", "kl")), c.p]
+         float(np.mean(c.of_deals("recall"))) if c.dealt else None,
+         f"{np.mean(c.of_deals('kl')):.3g}" if c.dealt else None, c.p]
         for c in result.checks
     ]  # fmt: skip
     own = next((c.point.perplexity[1] for c in result.checks), float("nan"))
     caption = f"Shares of the full cache, mean over decoded steps; perplexity with the full cache {own:.2f}."
     return Table(columns, rows, caption, limit=40)
+
+
+def _significant(value: float, low: float, high: float) -> str:
+    """A small figure with its interval: decimals would show zeros."""
+    return f"{value:.3g} [{low:.2g}, {high:.2g}]"
 
 
 def _facts(result: FittedWindows) -> dict[str, object]:

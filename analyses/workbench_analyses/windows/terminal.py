@@ -52,9 +52,9 @@ def by_window(result: FittedWindows) -> str:
 def row(check: Checked) -> tuple[str, ...]:
     """A check as it stands in a table."""
     point, (recall, low, high) = check.point, check.point.recall
-    dealt = [f"{np.mean(check.of_deals(field)):.3f}" if check.dealt else "" for field in ("recall", "kl")]
+    dealt = [f"{np.mean(check.of_deals(field)):.3g}" if check.dealt else "" for field in ("recall", "kl")]
     return (
         f"{check.tolerance:g}", check.name, f"{check.kept:.3f}", f"{recall:.2f} [{low:.2f}, {high:.2f}]",
-        f"{point.mean('kl'):.4f}", f"{point.mean('agree'):.2f}", f"{point.perplexity[0]:.2f}", *dealt,
+        f"{point.mean('kl'):.3g}", f"{point.mean('agree'):.2f}", f"{point.perplexity[0]:.2f}", *dealt,
         "" if check.p is None else f"{check.p:.2g}",
     )  # fmt: skip
