@@ -3,7 +3,7 @@
 # what Triton compiles is not Python's typing
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportCallIssue=false, reportIndexIssue=false
 # pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false, reportOptionalOperand=false
-# pyright: reportPossiblyUnboundVariable=false
+# pyright: reportPossiblyUnboundVariable=false, reportReturnType=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
