@@ -145,6 +145,8 @@ def test_a_head_map_hands_its_selection_to_python(notebook):  # noqa: F811
     scores = HeadScores.from_samples(np.random.default_rng(0).random((5, 3, 8)), "a score")
     html, given = head_picker(scores, [(2, 7)])
     page = notebook(html, {})
+    best = scores.top(1).heads[0]
+    assert page.evaluate("model.values.chosen") == list(best) and page.inner_text("button.toggle") == f"Add {best}"
     page.locator(".cells rect").nth(11).click(force=True)
     assert page.evaluate("model.values.chosen") == [1, 3]
     page.click("button.toggle")

@@ -36,10 +36,12 @@ async function render({ model, el: place }) {
   place.attachShadow({ mode: "open" }).append(el("style", {}, STYLE), page);
   page.addEventListener(CHOSEN, ({ detail }) => host.tell("chosen", [detail.layer, detail.head]));
   const follow = () => { if (model.get("chosen").length) announce(page.firstElementChild, ...model.get("chosen")); };
-  await mount(page, host);
-  follow();
-  model.on("change:chosen", () => { if (String(model.get("chosen")) !== String(page.shown)) follow(); });
   onHead(page, (layer, head) => { page.shown = [layer, head]; });
+  await mount(page, host);
+  const first = page.querySelector(".map")?.dataset.chosen?.split(".").map(Number);
+  if (model.get("chosen").length) follow();
+  else if (first) announce(page.firstElementChild, ...first);
+  model.on("change:chosen", () => { if (String(model.get("chosen")) !== String(page.shown)) follow(); });
 }
 
 export default { render };
