@@ -37,6 +37,7 @@ class Arms:
     def __init__(self, model: Any, scores: Mapping[str, HeadScores], sets: Any, config: TableConfig) -> None:
         self.model, self.scores, self.config, self.sets = model, scores, config, sets
         sights = [(p, kind, s) for p in ("choose", "report") for kind, group in sets[p].items() for s in group]
+        sights.sort(key=lambda at: (at[0], len(at[2].objects)))  # captions of a batch end together
         self.places = [Place(p, kind, s.name) for p, kind, s in sights]
         self.truth = {s.name: s.objects for *_, s in sights}
         self._shown = [s for *_, s in sights]

@@ -59,7 +59,8 @@ def honest_table(
     tables = []
     for i, (one, own) in enumerate(models):
         work = _prefixed(remember, f"table-{i}")
-        tables.append(_table(one, f"{one.name}", Arms(one, own, sets, config), methods, work, steps))
+        name = one.name if len(models) == 1 else f"{one.name}, training {i + 1}"
+        tables.append(_table(one, name, Arms(one, own, sets, config), methods, work, steps))
     return HonestTable(tuple(tables), config, {kind: len(group) for kind, group in sets["report"].items()})
 
 
