@@ -81,13 +81,13 @@ def _bucket(prompts: Prompts, layer: int, pairs: list[_Pair]) -> Bucket:
     at = pad_sequence([x.index for x in pairs], True, -1)
     stays = pad_sequence([x.kept.entries[x.cache][x.index] for x in pairs], True, False)
     heads = caches * g // pairs[0].kept.caches
-    held = []
-    for name in ("keys", "values"):
+
+    def held(name: str) -> Tensor:
         if getattr(pairs[0].kept, name) is None:  # what fills up is never seen
-            held.append(getattr(prompts, name)[layer][rows[:, None], heads[:, None], at.clamp_min(0)])
-        else:
-            held.append(pad_sequence([getattr(x.kept, name)[x.cache][x.index] for x in pairs], True))
-    bucket = Bucket(rows, caches, *held, at, stays, recent, grows)
+            return getattr(prompts, name)[layer][rows[:, None], heads[:, None], at.clamp_min(0)]
+        return pad_sequence([getattr(x.kept, name)[x.cache][x.index] for x in pairs], True)
+
+    bucket = Bucket(rows, caches, held("keys"), held("values"), at, stays, recent, grows)
     extra = max(x.summary for x in pairs)
     return _summed(bucket, pairs, extra) if extra else bucket
 
