@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None, commands: Mapping[str, Command] | No
     except WorkbenchError as error:
         return _say(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
-        return _say(f"stopped; what is finished is kept, the same command goes on from there: {command_line()}", 130)
+        return _say(
+            f"stopped; what a run folder holds is kept, the same command goes on from there: {command_line()}", 130
+        )
     except BrokenPipeError:
         # Python flushes stdout once more on exit: give it somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

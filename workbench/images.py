@@ -64,6 +64,13 @@ def positions(model: Any, tokens: Int[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
     return torch.zeros_like(tokens, dtype=torch.bool) if token is None else tokens == token
 
 
+def text_tokens(model: Any) -> list[int]:
+    """Ids that are ordinary text, ascending: no special token, no placeholder of a picture, none the model has not."""
+    known = torch.arange(min(len(model.tokenizer), int(model.bridge.cfg.d_vocab)))
+    other = {*model.tokenizer.all_special_ids, *known[positions(model, known)].tolist()}
+    return [i for i in known.tolist() if i not in other]
+
+
 def checked(model: Any, inputs: Mapping[str, Any] | None, tokens: Tensor, past: int) -> dict[str, Any]:
     """The further inputs of one forward, where the model is and of its type.
 

@@ -54,6 +54,13 @@ class FolderLock:
             os.fsync(stream.fileno())
         return True
 
+    def _age(self) -> float:
+        """Seconds since the lock was taken; endless where its holder has just let it go."""
+        try:
+            return time.time() - self.path.stat().st_mtime
+        except FileNotFoundError:
+            return float("inf")
+
     def _take_over(self, folder: Path) -> None:
         holder = _read(self.path)
         if holder and not _dead(holder):
@@ -61,9 +68,9 @@ class FolderLock:
                 f"{folder} is being written by process {holder.get('pid')} on host {holder.get('host')}: "
                 f"wait for it or stop it; if it no longer exists, delete {self.path}"
             )
-        if not holder and time.time() - self.path.stat().st_mtime < _NEWBORN:
+        if not holder and self._age() < _NEWBORN:
             raise RunError(f"{folder} has just been taken by another process: wait for it, or delete {self.path}")
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)
         if not self._create():
             raise RunError(f"{folder} was taken by another process at this moment: wait for it")
 

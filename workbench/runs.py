@@ -230,8 +230,8 @@ class Run:
         log = self.path / "progress.jsonl"
         atomic.drop_torn_line(log)
         units: dict[str, dict[str, Any]] = {}
-        text = log.read_text(errors="replace") if log.exists() else ""
-        for number, line in enumerate(text.splitlines(), start=1):
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        for number, line in enumerate(text.split("\n")[:-1], start=1):  # texts may hold other ends of lines
             try:
                 entry = parsed(line)
                 if entry["shard"] != file_name(entry["unit"]):

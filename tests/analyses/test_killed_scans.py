@@ -126,7 +126,9 @@ def test_ctrl_c_exits_130_says_how_to_go_on_and_loses_nothing(scan, scores):
     os.kill(pid, signal.SIGINT)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
     last = scan.said.read_text().splitlines()[-1]
-    assert last.startswith("stopped; what is finished is kept") and last.endswith(" ".join(["workbench", *scan.words]))
+    assert last.startswith("stopped; what a run folder holds is kept") and last.endswith(
+        " ".join(["workbench", *scan.words])
+    )
     assert scan.record()["state"] == "interrupted" and not (scan.run / "lock").exists()
     kept = len(scan.progress())
     assert scan.finish() == 0 and scan.scores() == scores

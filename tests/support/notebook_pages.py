@@ -9,8 +9,8 @@ import pytest
 
 from workbench.live.widget import answered, module
 
-MODEL = """(html) => { window.model = {
-  values: { html, chosen: [], heads: [] }, handlers: {}, sent: [],
+MODEL = """([html, heads]) => { window.model = {
+  values: { html, chosen: [], heads }, handlers: {}, sent: [],
   get(k) { return this.values[k]; }, set(k, v) { this.values[k] = v; }, save_changes() {},
   on(k, f) { this.handlers[k] = f; }, off() {},
   send(m) { this.sent.push(m.name); window.kernel(JSON.stringify(m)).then(([text, bytes]) => {
@@ -24,7 +24,7 @@ def notebook(browser):
     """Opens a live view as anywidget would: its module, and a model whose messages Python answers."""
     contexts = []
 
-    def opened(html, answers, width=800, scheme="light"):
+    def opened(html, answers, width=800, scheme="light", heads=()):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
         contexts.append(context)
         page = context.new_page()
@@ -39,7 +39,7 @@ def notebook(browser):
 
         page.expose_function("kernel", kernel)
         page.goto("about:blank")
-        page.evaluate(MODEL, html)
+        page.evaluate(MODEL, [html, list(heads)])
         source = base64.b64encode(module(html).encode()).decode()
         page.evaluate(
             """async (source) => {

@@ -297,7 +297,7 @@ def test_names_that_do_not_fit_are_listed_and_replaced_or_refused(tokenizer):
         ("io", {}, "task=io: no circuit task. Did you mean 'ioi'"),
         ("ioi", {"corruption": "ab"}, "corruption=ab: use one of s2-io, abc. Did you mean 'abc'"),
         ("ioi", {"order": "babba"}, "order=babba: use baba, abba, mixed, all. Did you mean 'baba'"),
-        ("ioi", {"misfits": "drop"}, "misfits=drop: use replace or refuse"),
+        ("ioi", {"misfits": "drop"}, "misfits=drop: use replace, refuse"),
         ("ioi", {"names": ["Mary", "Paul", "Mary"]}, "names: Mary stands twice"),
         ("ioi", {"folder": "nowhere"}, "folder=nowhere: templates.json cannot be read"),
         ("induction", {"length": 5, "again": 3}, "length of at least 2"),

@@ -28,7 +28,11 @@ from workbench.options import options_of
         (["disk"], 1, "error: No space left on device: /x"),
         (["module"], 1, "error: No module named 'x': workbench doctor tells how to install what is missing"),
         (["bug"], 1, "internal error: KeyError: 'oops'; run with WORKBENCH_DEBUG=1 for the traceback"),
-        (["stop"], 130, "stopped; what is finished is kept, the same command goes on from there: workbench stop"),
+        (
+            ["stop"],
+            130,
+            "stopped; what a run folder holds is kept, the same command goes on from there: workbench stop",
+        ),
     ],
 )
 def test_exit_codes(capsys, words, code, line):

@@ -109,5 +109,5 @@ def test_every_public_name_is_there_and_modules_hide_none():
 
     assert sorted(set(wb.__all__)) == list(wb.__all__)
     modules = {name for name in wb.__all__ if isinstance(getattr(wb, name), types.ModuleType)}
-    assert modules == {"analyses", "patching", "probes", "views", "visual"}
+    assert modules == {"analyses", "live", "patching", "probes", "views", "visual"}
     assert all(callable(getattr(part, name)) for part in (wb.patching, wb.probes, wb.visual) for name in part.__all__)

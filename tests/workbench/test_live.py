@@ -89,6 +89,10 @@ def test_what_the_sliders_cannot_mean_is_an_answer_of_one_line(steering):
     answers = {"run": lambda asked: (steering.answer(asked["strength"], asked["count"]), None)}
     back, payload = answered(answers, {"id": 3, "name": "run", "request": {"strength": 1.0, "count": 9}})
     assert back["id"] == 3 and "the list has 3" in back["answer"]["error"] and payload == []
+    broken = {"run": lambda asked: ({"x": 1 / asked}, None), "nan": lambda asked: ({"x": float("nan")}, None)}
+    back, _ = answered(broken, {"id": 4, "name": "run", "request": 0})
+    assert back == {"id": 4, "answer": {"error": "ZeroDivisionError: division by zero"}}
+    assert answered(broken, {"id": 5, "name": "nan", "request": 0})[0]["answer"] == {"x": None}
 
 
 def test_a_zoom_is_the_exact_part_of_the_pattern(llama, ids):
@@ -144,7 +148,7 @@ def test_sliders_run_the_model_and_the_newest_position_wins(notebook, steering):
 def test_a_head_map_hands_its_selection_to_python(notebook):  # noqa: F811
     scores = HeadScores.from_samples(np.random.default_rng(0).random((5, 3, 8)), "a score")
     html, given = head_picker(scores, [(2, 7)])
-    page = notebook(html, {})
+    page = notebook(html, {}, heads=[[2, 7]])
     best = scores.top(1).heads[0]
     assert page.evaluate("model.values.chosen") == list(best) and page.inner_text("button.toggle") == f"Add {best}"
     page.locator(".cells rect").nth(11).click(force=True)
@@ -155,6 +159,8 @@ def test_a_head_map_hands_its_selection_to_python(notebook):  # noqa: F811
     assert page.inner_text("button.toggle") == "Remove L2H7" and page.inner_text(".readout").startswith("L2H7")
     page.click("button.toggle")
     assert page.evaluate("model.values.heads") == [[1, 3]] and page.faults == []
+    page.evaluate("model.values.heads = [[0, 2], [1, 5]]; model.handlers['change:heads']()")
+    assert page.locator(".list button").all_inner_texts() == ["L0H2", "L1H5"], "Python may set the list, too"
     outside = page.evaluate("getComputedStyle(document.body).maxWidth")
     assert outside == "none", "the styles stay inside"
 

@@ -13,6 +13,7 @@ import transformers
 import workbench as wb
 from workbench import images, probes
 from workbench.errors import BadInput
+from workbench.probes.repeats import repeat_scores
 from workbench.reference_models import catalogue
 from workbench.reference_models.recipes import llava as recipe
 from workbench.reference_models.recipes import scene_documents as documents
@@ -94,6 +95,14 @@ def test_logits_equal_hugging_face(model, asked):
     theirs = transformers.AutoModelForImageTextToText.from_pretrained(FOLDER, dtype=torch.float32).eval()
     expected = theirs(input_ids=asked.tokens, **asked.inputs).logits
     torch.testing.assert_close(model(asked.tokens, inputs=asked.inputs), expected, atol=2e-4, rtol=1e-4)
+
+
+def test_random_texts_hold_no_placeholder_of_a_picture(model):
+    ids = images.text_tokens(model)
+    placeholder = model.bridge.original_model.config.image_token_id
+    assert placeholder not in model.tokenizer.all_special_ids and placeholder not in ids
+    assert set(ids) == set(range(len(model.tokenizer))) - {placeholder, *model.tokenizer.all_special_ids}
+    assert repeat_scores(model, 128).k == 31  # drawn from few words, a placeholder would be among them
 
 
 def test_captions_and_answers_are_those_of_its_text(model):

@@ -120,7 +120,7 @@ def test_the_view_holds_what_was_observed(model):
             np.testing.assert_allclose(
                 weights[place, r], p[i, 1, j, q, keys[place, r].astype(int)], rtol=1e-3, atol=1e-6
             )
-    assert facts["rows"]["positions"] == [39, 17] and facts["spans"] == {"a": [3, 5]} and facts["first"] == 19
+    assert facts["rows"]["positions"] == [39, 17] and facts["spans"] == [["a", 3, 5]] and facts["first"] == 19
     assert json.loads(data["texts"])[:2] == ["t0", "t1"]
 
 

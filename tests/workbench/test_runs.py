@@ -143,6 +143,14 @@ def test_damaged_shard_is_named_and_redone(tmp_path, damage):
         assert run.done() == {"a", "b", "c"} and not run.warnings
 
 
+def test_texts_with_other_ends_of_lines_stay_in_their_line(tmp_path):
+    with opened(tmp_path) as run:
+        for unit in ("a", "b"):
+            run.save(unit, {"x": np.ones(3)}, {"caption": "a cat\u2028\x85\x0c."})
+    with opened(tmp_path) as run:
+        assert run.done() == {"a", "b"} and not run.warnings
+
+
 def test_torn_last_line_is_dropped_and_the_log_stays_readable(tmp_path):
     with opened(tmp_path) as run:
         for unit in ("a", "b"):
@@ -213,6 +221,13 @@ def test_a_zombie_a_reused_pid_and_another_host(tmp_path):
     os.utime(lock, (time.time() - 2 * locks._NEWBORN,) * 2)
     opened(tmp_path).close()
     assert not lock.exists()
+
+
+def test_a_lock_let_go_at_this_moment_is_free(tmp_path, monkeypatch):
+    create, tries = locks.FolderLock._create, []
+    monkeypatch.setattr(locks.FolderLock, "_create", lambda self: (bool(tries) and create(self)) or tries.append(1))
+    opened(tmp_path).close()
+    assert tries == [1] and not list(tmp_path.rglob("lock"))
 
 
 def test_many_writers_at_one_stale_lock_let_exactly_one_in(tmp_path):

@@ -73,6 +73,8 @@ def run(config: Bench) -> Benched:
     from workbench.progress import progress
     from workbench.versions import versions
 
+    if config.out:
+        atomic.check_writable(Path(config.out).absolute().parent)
     rows: list[dict[str, Any]] = []
     with progress() as stages:
         report = stages.stage("bench")
@@ -88,6 +90,7 @@ def run(config: Bench) -> Benched:
     }
     done = Benched(rows, machine)
     if config.out:
+        Path(config.out).absolute().parent.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(Path(config.out), dumps(done.summary(), indent=1).encode() + b"\n")
     return done
 

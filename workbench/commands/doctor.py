@@ -25,6 +25,7 @@ _EXTRA = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
 _NAME = re.compile(r"[\w.-]+")
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_ON = ("1", "ON", "YES", "TRUE")
 _FATAL = ("missing", "broken")
 _TOLERANCE = 1e-5  # of float32 attention outputs of order one against float64
 
@@ -157,17 +158,17 @@ def _backends() -> Iterator[Finding]:
 
     draw = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, heads, 64, 16, generator=draw) for heads in (4, 2, 2))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     spec = kernels.AttentionSpec(scale=0.25)
     truth = kernels.attend(q, k, v, spec, backend="reference")[0].double()
     yield Finding("attention", "auto", "ok", backends.explanation())
     for name in sorted(kernels.BACKENDS):
-        if name == "triton":  # for GPUs; it cannot run compiled without one
-            there = importlib.util.find_spec("triton") is not None
-            yield Finding(
-                "attention", name, "absent", "needs a GPU; not measured yet" if there else "not installed; for GPUs"
-            )
+        reason = backends.no_triton(device) if name == "triton" else None
+        if reason is not None:
+            yield Finding("attention", name, "absent", reason)
             continue
-        error = (kernels.attend(q, k, v, spec, backend=name)[0].double() - truth).abs().max().item()
+        given = (x.to(device if name == "triton" else "cpu") for x in (q, k, v))
+        error = (kernels.attend(*given, spec, backend=name)[0].cpu().double() - truth).abs().max().item()
         state = "ok" if error <= _TOLERANCE else "broken"
         yield Finding("attention", name, state, f"largest difference from the reference {error:.0e}")
 
@@ -196,7 +197,7 @@ def _playwright_chromium() -> str | None:
 
 
 def _network() -> Iterator[Finding]:
-    offline = [f"{name}={os.environ[name]}" for name in _OFFLINE if os.environ.get(name)]
+    offline = [f"{name}={os.environ[name]}" for name in _OFFLINE if os.environ.get(name, "").upper() in _ON]
     detail = f"off by {', '.join(offline)}: bundled and local models only" if offline else "allowed; not tried"
     yield Finding("network", "model hub", "absent" if offline else "ok", detail)
 

@@ -36,11 +36,14 @@ async function render({ model, el: place }) {
   place.attachShadow({ mode: "open" }).append(el("style", {}, STYLE), page);
   page.addEventListener(CHOSEN, ({ detail }) => host.tell("chosen", [detail.layer, detail.head]));
   const follow = () => { if (model.get("chosen").length) announce(page.firstElementChild, ...model.get("chosen")); };
+  const list = page.querySelector("[data-block=selection]"), picked = () => JSON.stringify(model.get("heads"));
+  if (list) list.dataset.heads = picked();
   onHead(page, (layer, head) => { page.shown = [layer, head]; });
   await mount(page, host);
   const first = page.querySelector(".map")?.dataset.chosen?.split(".").map(Number);
   if (model.get("chosen").length) follow();
   else if (first) announce(page.firstElementChild, ...first);
+  model.on("change:heads", () => list?.dispatchEvent(new CustomEvent(PICKED, { detail: JSON.parse(picked()) })));
   model.on("change:chosen", () => { if (String(model.get("chosen")) !== String(page.shown)) follow(); });
 }
 

@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any
 
 from workbench.errors import Unsupported, WorkbenchError
+from workbench.views.text import finite
 from workbench.views.viewer_source import kinds_in, viewer_css, viewer_js
 
 Answers = Mapping[str, Callable[[Mapping[str, Any]], tuple[dict[str, Any], bytes | None]]]
@@ -20,12 +21,14 @@ _OWN = (
 
 
 def answered(answers: Answers, message: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-    """What is sent back for one message {id, name, request}; an error that a user can cause is an answer, too."""
+    """What is sent back for one message {id, name, request}; an error is an answer, too, or the view would wait on."""
     try:
         answer, payload = answers[message["name"]](message["request"])
     except WorkbenchError as error:
         answer, payload = {"error": str(error)}, None
-    return {"id": message["id"], "answer": answer}, [] if payload is None else [payload]
+    except Exception as error:  # of the reader's own edit, or of a device: the view says it and goes on
+        answer, payload = {"error": f"{type(error).__name__}: {error}"}, None
+    return {"id": message["id"], "answer": finite(answer)}, [] if payload is None else [payload]
 
 
 def module(html: str) -> str:

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from workbench_kernels import Reductions
 
+from workbench import images
+
 COPIES = 4
 MOST = 2500
 
@@ -45,8 +47,7 @@ def repeat_scores(
         segment = pool[torch.randperm(len(pool), generator=random)[:k]]
         k = len(segment)
     else:
-        special = set(model.tokenizer.all_special_ids)
-        pool = torch.tensor([t for t in range(len(model.tokenizer)) if t not in special])
+        pool = torch.tensor(images.text_tokens(model))
         segment = pool[torch.randint(len(pool), (k,), generator=random)]
     bos = [] if model.tokenizer.bos_token_id is None else [model.tokenizer.bos_token_id]
     tokens = torch.tensor([bos + segment.tolist() * COPIES], device=model.device)

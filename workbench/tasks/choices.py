@@ -65,7 +65,7 @@ def check_task(task: str) -> list[Row]:
 def read_choices(path: str | Path) -> list[Row]:
     """JSONL with `prompt`, `choices` and `answer`, the right choice or its index from 0: (name, those three)."""
     try:
-        lines = Path(path).read_text().splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"task={path}: cannot be read ({error})") from None
     out = [(f"{Path(path).name}:{i}", *_row(f"{path}:{i}", line)) for i, line in enumerate(lines, 1) if line.strip()]

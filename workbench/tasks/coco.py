@@ -23,7 +23,7 @@ def read_captions(path: str | Path) -> list[Caption]:
     if text.lstrip().startswith("["):
         rows = ((f"{path}: entry {i}", row) for i, row in enumerate(_parsed(text, str(path)), 1))
     else:
-        lines = [(f"{path}:{i}", line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+        lines = [(f"{path}:{i}", line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
         rows = ((place, _parsed(line, place)) for place, line in lines)
     out = [_caption(place, row) for place, row in rows]
     if not out:

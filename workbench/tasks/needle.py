@@ -64,7 +64,7 @@ def read_needles(path: str | Path) -> list[Needle]:
     """The user's needles: JSONL with `needle`, `answer` (found verbatim inside it) and `question`."""
     out = []
     try:
-        lines = Path(path).read_text().splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"needles={path}: cannot be read ({error})") from None
     for i, line in enumerate(lines, 1):

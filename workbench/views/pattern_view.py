@@ -150,7 +150,7 @@ class PatternView:
             "low": self.low(),
             "colours": CIVIDIS,
             "channels": CHANNELS,
-            "spans": {name: list(span) for name, span in self.spans.items()},
+            "spans": [[name, *span] for name, span in self.spans.items()],
             "received": {"keys": [[int(k) for k in keys if k >= 0] for keys in self._keys()], "weights": weights},
             "rows": {
                 "positions": list(self.rows.positions),

@@ -87,7 +87,7 @@ class HeadAtlas(OfCommand):
         about = {
             "dataset_name": c.texts or "generated",
             "n_sequences": c.samples,
-            "seq_len": c.tokens,
+            "seq_len": len(texts[0].words) if texts else c.tokens,
             "dtype": c.dtype,
         }
         return HeadMetrics(side.model.name, tuple(metrics), tuple(texts), side.kv_heads, about)

@@ -75,9 +75,7 @@ def repeated(config: Atlas, model: Model) -> tuple[Int[Tensor, "texts n"], int]:
     No token stands twice in a segment, so that attention to copies is what RazorAttention measures
     (arXiv 2407.15891) at fixed distances.
     """
-    known = torch.arange(min(len(model.tokenizer), int(model.bridge.cfg.d_vocab)))
-    special = {*model.tokenizer.all_special_ids, *known[images.positions(model, known)].tolist()}
-    pool = np.array([t for t in known.tolist() if t not in special])
+    pool = np.array(images.text_tokens(model))
     head = [model.tokenizer.bos_token_id] if config.bos else []
     k = min((config.tokens - len(head)) // COPIES, len(pool))
     rng = np.random.default_rng([config.seed, 3])

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from workbench import images
 from workbench.errors import BadInput
 from workbench.models import Model
 from workbench.tasks.needle import Assembler, sentences_of
@@ -38,9 +39,7 @@ def probe_texts(config: ScanSinks, model: Model, assembler: Assembler) -> tuple[
         natural, source = _generated(config, assembler, room), GENERATED
     else:
         natural, source = _given(config, model, room), config.texts
-    special = {*model.tokenizer.all_special_ids, *head}
-    known = min(len(model.tokenizer), int(model.bridge.cfg.d_vocab))  # a tokenizer may have ids that a model has not
-    pool = np.array([i for i in range(known) if i not in special])
+    pool = np.array([i for i in images.text_tokens(model) if i not in head])
     random = np.random.default_rng([config.seed, 1]).choice(pool, (config.samples, room))
     return tuple(
         Texts(kind, where, torch.tensor([[*head, *map(int, row)] for row in rows], device=model.device))

@@ -3,6 +3,7 @@
 
 const NS = "http://www.w3.org/2000/svg";
 const CHOSEN = "workbench-head";
+const PICKED = "workbench-picked";  // From a notebook: the list of heads is another one.
 /** data-block of an element -> what brings it to life; each file of this folder adds one. */
 const views = {};
 

@@ -26,7 +26,7 @@ views.patterns = async (block, host) => {
   const name = (head) => `L${Math.floor(head / heads)}H${head % heads}`, many = (p) => p.toLocaleString("en");
   const token = (p) => texts[p] === undefined ? "" : ` “${texts[p]}”`;
   const range = (start, stop) => `${many(start)}${stop - start > 1 ? `–${many(Math.min(stop, length) - 1)}` : ""}${token(start)}`;
-  const part = (p) => Object.entries(spans).filter(([, [start, end]]) => p >= start && p < end).map(([word]) => word).join(", ");
+  const part = (p) => spans.filter(([, start, end]) => p >= start && p < end).map(([word]) => word).join(", ");
   const x = (key) => EDGE + SIZE * (key - k[0]) / (k[1] - k[0]), y = (query) => EDGE + SIZE * (query - q[0]) / (q[1] - q[0]);
   const add = (t) => tiles[t.head].push(t) && tiles[t.head].sort((a, b) => b.tall * b.wide - a.tall * a.wide);
   const which = () => Number(tiles[chosen].some((t) => t.channels > channel.value) && channel.value);
@@ -69,7 +69,7 @@ views.patterns = async (block, host) => {
     if (row.value) pen.strokeRect(-9, y(rows.positions[row.value]), 2 * WHOLE, Math.max(y(1) - y(0), 2));
     for (const [key, w] of exact()) pen.fillRect(x(key) - 3, y(rows.positions[row.value]) - 3 - 14 * w, Math.max(x(1) - x(0), 6), 6 + 28 * w);
     pen.restore();
-    Object.values(spans).forEach(([start, end], i) => {
+    spans.forEach(([, start, end], i) => {
       colour(`--span${i % 3}`);
       const bar = (at) => { const low = Math.max(at(start), EDGE); return [low, Math.min(Math.max(at(end), at(start) + 8), WHOLE) - low]; };
       const [[left, wide], [top, tall]] = [bar(x), bar(y)];
@@ -112,7 +112,7 @@ views.patterns = async (block, host) => {
     });
     show();
     const ask = { head: [Math.floor(chosen / heads), chosen % heads], queries: q, keys: k }, enough = ([a, b], width) => width <= Math.ceil((b - a) / FINE);
-    if (!host || usable().some((t) => t.q <= q[0] && t.q1 >= q[1] && t.k <= k[0] && t.k1 >= k[1] && enough(q, t.tall) && enough(k, t.wide))) return;
+    if (!host || which() > 0 || usable().some((t) => t.q <= q[0] && t.q1 >= q[1] && t.k <= k[0] && t.k1 >= k[1] && enough(q, t.tall) && enough(k, t.wide))) return;
     const answer = await host.ask("region", ask);
     if (answer?.error) say(answer.error);
     else if (answer) { add(tileOf(answer.tile, answer.bytes)); show(); }

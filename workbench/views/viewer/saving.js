@@ -7,11 +7,13 @@ function hand(name, media, content) {
 
 /** A cell for spreadsheets: the full number where the table has it, no formula, quoted where it must be. */
 function csvCell(text) {
-  const plain = String(text ?? "").trim().replace(/^\u2212/, "-"), inert = /^[=+@-]/.test(plain) && isNaN(plain) ? `'${plain}` : plain;
-  return /[",\r\n]/.test(inert) ? `"${inert.replaceAll('"', '""')}"` : inert;
+  const whole = String(text ?? ""), bare = whole.trim().replace(/^\u2212/, "-");
+  if (bare && !isNaN(bare)) return bare;
+  const inert = /^[=+@-]/.test(bare) ? `'${whole}` : whole;
+  return /[",\r\n]|^\s|\s$/.test(inert) ? `"${inert.replaceAll('"', '""')}"` : inert;
 }
 const csvOf = (rows) => rows.map((row) => row.map(csvCell).join(",") + "\r\n").join("");
-const shownIn = (cell) => cell.matches(".num[data-key]") ? cell.dataset.key : [...cell.childNodes].map((n) => n.textContent).join(" ");
+const shownIn = (cell) => cell.matches(".num[data-key]") ? cell.dataset.key : [...cell.childNodes].map((n) => n.textContent).join(" ").trim();
 const rowsOf = (table) => [...table.rows].map((row) => [...row.cells].map(shownIn));
 
 /** A drawing as a file's text, on the page's ground. */
@@ -51,12 +53,14 @@ function drawn(box) {
   return svg;
 }
 
-/** The text of a drawing's file as a PNG of twice its size. */
+const LARGEST = 16000;  // Pixels of a side that canvases of all browsers take.
+/** The text of a drawing's file as a PNG of twice its size, or of less where that is too large. */
 async function pngOf(text) {
   const image = new Image(), canvas = el("canvas"), pen = canvas.getContext("2d");
   image.src = `data:image/svg+xml,${encodeURIComponent(text)}`;
   await image.decode();
-  [canvas.width, canvas.height] = [2 * image.width, 2 * image.height];
+  const times = Math.min(2, LARGEST / Math.max(image.width, image.height));
+  [canvas.width, canvas.height] = [image.width, image.height].map((side) => Math.round(times * side));
   pen.fillStyle = styled("--paper");
   pen.fillRect(0, 0, canvas.width, canvas.height);
   pen.drawImage(image, 0, 0, canvas.width, canvas.height);

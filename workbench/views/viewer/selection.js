@@ -16,5 +16,6 @@ views.selection = (block, host) => {
   toggle.addEventListener("click", () => { heads = held() ? heads.filter((h) => name(h) !== name(chosen)) : [...heads, chosen]; show(); });
   clear.addEventListener("click", () => { heads = []; show(); });
   onHead(block, (layer, head) => { chosen = [layer, head]; show(false); });
+  block.addEventListener(PICKED, ({ detail }) => { heads = detail; show(false); });
   show(false);
 };
