@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from workbench.policies.scheme import Streams
 
 ROWS = 128
 """Queries in a block."""
+STATIC = ("default", "linear", "llama3")
+"""Scalings with the same frequencies at every length: turning by them is exact."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,14 +27,17 @@ class Rotary:
 
     @classmethod
     def of(cls, model: Any) -> Rotary:
-        """Raises Unsupported where positions are no plain rotation of the whole head."""
+        """Raises Unsupported where positions are no plain rotation of the whole head in every layer."""
         modules = model.bridge.original_model.modules()
-        found = [m for m in modules if getattr(m, "inv_freq", None) is not None]
-        plain = found and getattr(found[0], "rope_type", "default") == "default"
-        scaled = found and getattr(found[0], "attention_scaling", 1.0) != 1.0
-        head_dim = getattr(model.config, "head_dim", None) or model.bridge.cfg.d_head
-        if not plain or scaled or 2 * len(found[0].inv_freq) != head_dim:
-            raise Unsupported(f"{model.name}: positions in the cache need plain rotary embeddings of the whole head")
+        found = [
+            m for m in modules if getattr(m, "inv_freq", None) is not None
+        ]  # the bridge's, and the one that it holds
+        if not found or not all(_plain(m, model) for m in found):
+            kind = getattr(model.config, "model_type", "this architecture")
+            raise Unsupported(
+                f"{model.name}: positions in the cache need plain rotary embeddings of the whole head in every layer, "
+                f"which {kind} does not have here"
+            )
         return cls(found[0].inv_freq)
 
     def turn(self, x: Float[Tensor, "*rows d"], by: Int[Tensor, "*rows"]) -> Float[Tensor, "*rows d"]:
@@ -40,6 +46,21 @@ class Rotary:
         cos, sin = (f(torch.cat([angle, angle], -1)).to(x.dtype) for f in (torch.cos, torch.sin))
         a, b = x.chunk(2, -1)
         return x * cos + torch.cat([-b, a], -1) * sin
+
+
+def _plain(found: Any, model: Any) -> bool:
+    """Whether every layer turns the whole of a head, its first half against its second, by the same frequencies."""
+    cfg, head_dim = model.bridge.cfg, getattr(model.config, "head_dim", None) or model.bridge.cfg.d_head
+    static = getattr(found, "rope_type", "default") in STATIC and getattr(found, "attention_scaling", 1.0) == 1.0
+    pairs = getattr(cfg, "rotary_interleaved_cos_sin", False) or getattr(cfg, "rotary_adjacent_pairs", False)
+    missing = 0 in (getattr(model.config, "no_rope_layers", None) or ())
+    return static and 2 * len(found.inv_freq) == head_dim and not pairs and not missing and _halves(found)
+
+
+def _halves(found: Any) -> bool:
+    """Whether the file that the model is from turns (a, b) to (−b, a), where it says so: others turn pairs, or back."""
+    turn = getattr(sys.modules[type(found).__module__], "rotate_half", None)
+    return turn is None or turn(torch.arange(4.0)).tolist() == [-2.0, -3.0, 0.0, 1.0]
 
 
 def windowed(

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from workbench.controls import matched_lists
+from workbench.errors import BadInput, Unsupported
+from workbench.models import Model
 from workbench.policies import Policy, named
 from workbench.policies.scheme import Scheme
 from workbench.policies.setting import Setting, TooTight
+from workbench.simulation.windowed import Rotary
 from workbench_analyses.kv_policies import Simulate
 
 
@@ -43,8 +46,11 @@ class Variant:
         return self.policy.published(own)
 
 
-def variants(config: Simulate, setting: Setting) -> tuple[list[Variant], list[str]]:
-    """All that can be simulated, and a line for each that cannot: its budget is too small."""
+def variants(config: Simulate, setting: Setting, model: Model) -> tuple[list[Variant], list[str]]:
+    """All that can be simulated, and a line for each that cannot: for its budget, or on this model.
+
+    Raises BadInput where nothing is left.
+    """
     out, refused = [], []
     for text in config.policy:
         policy, prefill = named(text)
@@ -54,11 +60,17 @@ def variants(config: Simulate, setting: Setting) -> tuple[list[Variant], list[st
         for budget in asked:
             variant = Variant(text, policy, prefill, budget)
             try:
-                variant.scheme(setting)
+                if variant.scheme(setting).renumbered:
+                    Rotary.of(model)
             except TooTight as error:
                 refused.append(f"{variant.label}: {error}")
+            except Unsupported as error:
+                refused.append(f"{text}: {error}")  # at any budget
+                break
             else:
                 out.append(variant)
+    if not out:
+        raise BadInput("no policy can be simulated: " + "; ".join(refused))
     return out, refused
 
 
