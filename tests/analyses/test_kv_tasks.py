@@ -97,6 +97,21 @@ def test_rows_that_do_not_fit_are_one_line(model, tmp_path, capsys, monkeypatch)
         assert len(lines) == 1 and said in lines[0]
 
 
+def test_rows_of_a_name_that_others_have_are_refused(model, tmp_path):
+    for name, task, tasks, said in (
+        ("rows.jsonl", "niah_multikey_1", ("multikey",), "niah_multikey_1, which is generated too: use tasks=none"),
+        ("needle.jsonl", None, ("none",), "the task needle, a name that is taken"),
+        ("rows.jsonl", "prose", ("none",), "the task prose, a name that is taken"),
+    ):
+        rows = tmp_path / name
+        rows.write_text(json.dumps({"input": "the lamp", "outputs": ["x"], **({"task": task} if task else {})}))
+        with pytest.raises(BadInput, match=said):
+            rows_asked(Simulate(**SMALL, tasks=tasks, ruler=str(rows)), model, Assembler(model.tokenizer))
+    rows.write_text(json.dumps({"input": "the lamp", "outputs": ["x"], "task": "niah_multikey_1"}))
+    own = Simulate(**SMALL, tasks=("multivalue",), rows=1, ruler=str(rows))
+    assert set(rows_asked(own, model, Assembler(model.tokenizer))) == {"niah_multikey_1", "niah_multivalue"}
+
+
 def test_what_a_kind_of_prompts_is_too_short_for_is_left_out():
     policy = named("snapkv")[0]
     chosen = [Variant("snapkv", policy, "full", b) for b in (0.5, None)]

@@ -44,6 +44,14 @@ def test_both_forms_are_read(tmp_path):
     assert again.input == theirs.input and theirs.record(9)["length"] == 9 and again.outputs == theirs.outputs
 
 
+def test_strings_may_hold_line_ends_that_json_allows(tmp_path):
+    text = "a\u2028b\x85c\u2029d é"
+    path = tmp_path / "rows.jsonl"
+    line = json.dumps({"input": text, "outputs": ["1"]}, ensure_ascii=False)
+    path.write_bytes(f"{line}\r\n{line}\n".encode())
+    assert [row.input for row in read_rows(path)] == [text, text]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

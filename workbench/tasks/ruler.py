@@ -67,7 +67,7 @@ def read_rows(path: str | Path) -> list[Row]:
     """The rows of a .jsonl file. Raises BadInput, with the line."""
     source = Path(path)
     try:
-        lines = source.read_text().splitlines()
+        lines = source.read_text(encoding="utf-8").split("\n")  # strings in JSON may hold other line ends
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"ruler={path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     default = source.parent.name if source.stem in ("validation", "test", "train") else source.stem

@@ -13,15 +13,21 @@ from workbench.runs import Remember
 from workbench.simulation.cases import Case, of_row
 from workbench.tasks.assembling import Assembler
 from workbench.tasks.ruler import Row, read_rows
-from workbench.tasks.ruler_needles import generate_rows
+from workbench.tasks.ruler_needles import TASKS, generate_rows
 from workbench_analyses.kv_policies import Simulate
 
 SEED = 70_000
+OWN = ("needle", "prose")
+"""Kinds of cases that every simulation asks."""
 
 
 def rows_asked(config: Simulate, model: Model, assembler: Assembler) -> dict[str, list[Row]]:
-    """Rows by task. Raises BadInput for prompts that the model does not take, or whose question is needed and unknown."""
+    """Rows by task. Raises BadInput for prompts that the model does not take, or whose question is needed and unknown.
+
+    So it does for rows of a name that others here have: they would be pooled.
+    """
     rows = [] if config.ruler is None else read_rows(config.ruler)
+    _check_names(config, {row.task for row in rows})
     for kind in config.kinds:
         rows += generate_rows(assembler, kind, config.context, config.rows, config.seed + SEED, config.haystack)
     out: dict[str, list[Row]] = {}
@@ -32,6 +38,15 @@ def rows_asked(config: Simulate, model: Model, assembler: Assembler) -> dict[str
         of_row(row, assembler, [0], config.question == "seen")
         out.setdefault(row.task, []).append(row)
     return out
+
+
+def _check_names(config: Simulate, given: set[str]) -> None:
+    if taken := sorted(given & set(OWN)):
+        raise BadInput(f"ruler={config.ruler}: rows of the task {taken[0]}, a name that is taken here: rename it")
+    if taken := sorted(given & {TASKS[kind] for kind in config.kinds}):
+        raise BadInput(
+            f"ruler={config.ruler}: rows of the task {taken[0]}, which is generated too: use tasks=none, or rename it"
+        )
 
 
 def answered(
