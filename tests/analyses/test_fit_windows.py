@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from io import StringIO
 
@@ -10,11 +11,13 @@ import pytest
 import torch
 from rich.console import Console
 from workbench_analyses.windows.fitting import _worst_median
-from workbench_analyses.windows.rules import FITTED, HALVED, WIDEST, deals
+from workbench_analyses.windows.rules import FITTED, HALVED, WIDEST, deals, rules
 
 import workbench as wb
 from workbench.cli import main
 from workbench.jsonable import dumps
+from workbench.policies.scheme import Seen
+from workbench.policies.setting import Setting
 from workbench.reference_models.catalogue import PLANTED
 from workbench.simulation.cases import Batch, Case
 from workbench.simulation.losing_reach import output_errors
@@ -75,6 +78,35 @@ def test_deals_keep_the_windows_of_every_layer():
         np.testing.assert_array_equal(np.sort(other, 1), np.sort(found, 1))
         assert not np.array_equal(other, found)
     assert deals(found[1:], 5, 0) == [] and deals(found, 0, 0) == []
+
+
+def test_no_deal_comes_twice_and_few_are_all_there_are():
+    found = np.array([[16, 256, 16, 16], [16, 16, 32, 32]])
+    every = {
+        (a, b) for a in itertools.permutations(found[0].tolist()) for b in itertools.permutations(found[1].tolist())
+    }
+    every -= {tuple(map(tuple, found.tolist()))}
+    for draws in (10, 23, 200):  # 4 × 6 arrangements, one of them the windows
+        drawn = [tuple(map(tuple, other.tolist())) for other in deals(found, draws, 3)]
+        assert len(drawn) == len(set(drawn)) == min(draws, 23) and set(drawn) <= every
+    assert len(deals(np.array([[16, 32], [16, 16]]), 19, 0)) == 1  # p is then at least 1 / 2
+
+
+def test_rules_hold_as_many_entries_on_prompts_of_every_length():
+    """The share of 20 tokens is larger on shorter prompts: windows of the least size are no list that is too tight."""
+    heads = [(layer, head) for layer in range(4) for head in range(4)]
+    settings = {kind: Setting(range(4), 16, 4, n, 1.0, heads) for kind, n in (("needle", 250), ("prose", 190))}
+    assigned = {100.0: np.full((4, 4), 16), 0.1: np.array([[16, 256, 32, 128]] * 4)}
+    every, refused = rules(assigned, 4, 16, 256, 0, 0, settings)
+    assert not refused and len(every) == 6
+    for kind, setting in settings.items():
+        seen = Seen(torch.zeros(4, setting.tokens, 2), torch.zeros(4, setting.tokens, 2), torch.zeros(16, 1, 2), 1.0)
+        held = {
+            (r.name, r.tolerance): sum(int(r.make(setting).keep(i, seen).held().sum()) for i in range(4)) for r in every
+        }
+        for tolerance in assigned:
+            own = held[FITTED, tolerance]
+            assert all(own - 16 <= held[name, tolerance] <= own for name in (HALVED, WIDEST)), (kind, held)
 
 
 def test_a_run_is_taken_up_exported_and_reported(done, planted, tmp_path, capsys):

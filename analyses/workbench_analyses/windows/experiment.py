@@ -48,7 +48,7 @@ def run_experiment(config: FitWindows, model: Model | None = None) -> FittedWind
         }  # fmt: skip
         settings = {kind: _setting(job.model, scores, group) for kind, group in asked.items()}
         every, refused = rules(
-            assigned, config.sink, config.least, config.context, config.draws, config.seed, settings["needle"]
+            assigned, config.sink, config.least, config.context, config.draws, config.seed, settings
         )  # fmt: skip
         checks = checked(job, every, asked, settings, stages.stage("checks"))
         result = FittedWindows(

@@ -37,7 +37,10 @@ LISTS = (
     "The list's cut holds as many entries as the windows do: once with up to half of them in full heads (DuoAttention's "
     "rule of the simulator), once with as many full heads as fit beside windows of the least size."
 )
-DEALT = "Dealt anew: the same windows at other heads of their layers. p = (1 + deals with no more KL) / (1 + deals)."
+DEALT = (
+    "Dealt anew: the same windows at other heads of their layers, no arrangement twice. "
+    "p = (1 + deals with no more KL) / (1 + deals)."
+)
 
 
 def report(result: FittedWindows) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -39,20 +41,23 @@ def share(found: Int[np.ndarray, "layers kv"], sink: int, context: int, tokens: 
 
 def rules(
     assigned: Mapping[float, Int[np.ndarray, "layers kv"]], sink: int, least: int, context: int, draws: int, seed: int,
-    setting: Setting,
+    settings: Mapping[str, Setting],
 ) -> tuple[list[Rule], list[str]]:  # fmt: skip
-    """All rules of all tolerances, and a line for each that its share of entries is too small for."""
+    """All rules of all tolerances, and a line for each that its share of entries is too small for.
+
+    settings: of every kind of prompts; the share is counted for each, so that rules hold as many entries everywhere.
+    """
     out, refused = [], []
     for tolerance, found in assigned.items():
-        budget = share(found, sink, context, setting.tokens)
         dealt = tuple(_windows(other, sink, context) for other in deals(found, draws, seed))
         out.append(Rule(FITTED, tolerance, _windows(found, sink, context), dealt))
-        if budget >= 1:
+        if share(found, sink, context, settings["needle"].tokens) >= 1:
             refused.append(f"tolerance {tolerance:g}: every head keeps everything, so there is nothing to compare")
             continue
-        for name, make in ((HALVED, _halved(budget)), (WIDEST, _widest(budget, sink, least))):
+        for name, make in ((HALVED, _halved(found, sink, context)), (WIDEST, _widest(found, sink, context, least))):
             try:
-                make(setting)
+                for setting in settings.values():
+                    make(setting)
             except TooTight as error:
                 refused.append(f"{name} at tolerance {tolerance:g}: {error}")
             else:
@@ -61,34 +66,43 @@ def rules(
 
 
 def deals(found: Int[np.ndarray, "layers kv"], draws: int, seed: int) -> list[Int[np.ndarray, "layers kv"]]:
-    """The same windows dealt anew within every layer, all different from these; none where every layer has one window."""
-    if not draws or all(len(set(row)) == 1 for row in found.tolist()):
-        return []
-    rng, out = np.random.default_rng(seed), []
-    while len(out) < draws:
+    """The same windows dealt anew within every layer: all different from these and from each other.
+
+    All that there are where no more exist than were asked for; none where every layer has one window.
+    """
+    most = min(draws, _arrangements(found) - 1)
+    rng, out = np.random.default_rng(seed), {found.tobytes(): found}
+    while len(out) <= most:
         other = rng.permuted(found, axis=1)
-        if not np.array_equal(other, found):
-            out.append(other)
-    return out
+        out.setdefault(other.tobytes(), other)
+    return list(out.values())[1:]
+
+
+def _arrangements(found: Int[np.ndarray, "layers kv"]) -> int:
+    """In how many ways the windows of every layer can be dealt to its heads."""
+    alike = math.prod(math.factorial(n) for row in found.tolist() for n in Counter(row).values())
+    return math.factorial(found.shape[1]) ** len(found) // alike
 
 
 def _windows(found: Int[np.ndarray, "layers kv"], sink: int, context: int) -> Callable[[Setting], Scheme]:
     return lambda setting: head_windows(dict(zip(setting.layers, found, strict=True)), sink, context)
 
 
-def _halved(budget: float) -> Callable[[Setting], Scheme]:
+def _halved(found: Int[np.ndarray, "layers kv"], sink: int, context: int) -> Callable[[Setting], Scheme]:
     """DuoAttention's rule of the simulator: full heads get up to half of the budget."""
-    return lambda setting: named("duo")[0].make(replace(setting, budget=budget))
+    duo = named("duo")[0]
+    return lambda setting: duo.make(replace(setting, budget=share(found, sink, context, setting.tokens)))
 
 
-def _widest(budget: float, sink: int, least: int) -> Callable[[Setting], Scheme]:
+def _widest(found: Int[np.ndarray, "layers kv"], sink: int, context: int, least: int) -> Callable[[Setting], Scheme]:
     """As many full heads as fit beside windows of the least size; what is left widens the windows."""
 
     def make(setting: Setting) -> Scheme:
+        budget = share(found, sink, context, setting.tokens)
         near = min(1.0, (sink + least) / setting.tokens)
         if near >= 1 or budget < near:
             raise TooTight(f"its share of {budget:.3g} is less than windows of {sink + least} tokens hold")
-        k = int((budget - near) / (1 - near) * setting.size + 1e-9)
+        k = min(int((budget - near) / (1 - near) * setting.size + 1e-9), setting.size - 1)
         window = int((budget * setting.size - k) / (setting.size - k) * setting.tokens + 1e-9)
         return streaming(setting, setting.full(k), sink, max(1, window - sink), full_heads=k)
 
