@@ -52,7 +52,9 @@ class Simulate:
     depths: tuple[float, ...] = chz.field(default=(5, 20, 35, 50, 65, 80), doc="needle depths in percent")
     question: str = chz.field(default="seen", doc="seen: the cache is cut behind the question; after: before it")
     chunk: int = chz.field(default=256, doc="tokens of a chunk, where the prompt is read by chunks")
-    draws: int = chz.field(default=9, doc="random lists that the heads under test are compared with; 0: none")
+    draws: int = chz.field(
+        default=9, doc="random lists that the heads under test are compared with: p is at least 1/(1 + draws); 0: none"
+    )
     haystack: str | None = chz.field(default=None, doc="your haystack: a text file or a folder of .txt files")
     template: str = chz.field(default="auto", doc="auto, chat or none")
     seed: int = chz.field(default=0, doc="draws needles, haystacks and random lists")

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import StringIO
 
+import chz
 import numpy as np
 import pytest
+import tiny_models
 from rich.console import Console
 from workbench_analyses.kv import asking
+from workbench_analyses.kv.measured import Point
 from workbench_analyses.kv.plots import pareto
+from workbench_analyses.kv.variants import variants
+from workbench_analyses.kv_policies import Simulate
 
 import workbench as wb
 from workbench.cli import main
 from workbench.errors import BadInput
 from workbench.heads import HeadScores
+from workbench.policies.setting import Setting
 
 SMALL = {
     "context": 160,
@@ -132,3 +139,34 @@ def test_scores_of_another_model_are_refused(model, tmp_path):
     holes.write_text(json.dumps({f"{i}-{j}": [0.5] if (i, j) != (1, 2) else [] for i in range(4) for j in range(16)}))
     with pytest.raises(BadInput, match="1 heads have no score"):
         wb.analyses.kv_policies.simulate(model, heads=str(holes), **SMALL)
+
+
+def test_a_policy_that_the_model_does_not_serve_is_left_out_and_the_others_are_asked(tmp_path):
+    gpt2 = wb.load(tiny_models.save("gpt2", tmp_path))
+    setting = Setting(range(3), 8, 8, 64, 1.0)
+    chosen, refused = variants(Simulate(policy=("streaming", "snapkv"), budgets=(0.3, 0.6)), setting, gpt2)
+    assert {v.text for v in chosen} == {"snapkv"}
+    assert len(refused) == 2 and "published constants hold" in refused[1]  # one line, whatever the budgets
+    assert refused[0].startswith("streaming: ") and "plain rotary embeddings" in refused[0]
+    with pytest.raises(BadInput, match="no policy can be simulated: streaming: "):
+        variants(Simulate(policy=("streaming",)), setting, gpt2)
+
+
+def test_what_so_few_lists_cannot_show_is_not_called_not_shown(done):
+    result, _, _ = done
+
+    def point(lists, recall=1.0):
+        table = np.full((4, 7), recall)
+        return Point("duo", 0.3, "full", True, {}, {"needle": table}, {"needle": np.full((4, 8), 0.3)}, (0.0,) * lists)
+
+    def said(draws, *points):
+        return replace(result, config=chz.replace(result.config, draws=draws), points=list(points)).verdict
+
+    few = said(9, point(9), point(9))
+    assert "cannot be shown with 9 lists (q is at least 0.1" in few and "draws=19 could" in few and "NOT" not in few
+    assert "shown at 2 of 2 points" in said(19, point(19), point(19))
+    assert "NOT shown at any of 2 points" in said(19, point(19, 0.0), point(19, 0.0))
+    mixed = said(19, point(19), point(3))  # 1 / 20 of two points is .1
+    assert "cannot be shown with 19 lists (q is at least 0.1" in mixed and "draws=39 could" in mixed
+    assert "shown at 1 of 2 points" in said(39, point(39), point(3))
+    assert "draws=" not in said(9, point(1)) and "cannot be shown with 1 list (q" in said(9, point(1))

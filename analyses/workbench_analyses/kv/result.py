@@ -115,11 +115,20 @@ class Simulation(OfCommand):
             return ""
         shown = int((false_discovery_control([p.p for p in tested]) <= LEVEL).sum())
         gain = sum(p.mean("recall") - sum(p.controls) / len(p.controls) for p in tested) / len(tested)
-        least = min(len(p.controls) for p in tested)
+        counts = [len(p.controls) for p in tested]
+        floor = float(min(false_discovery_control([1 / (1 + n) for n in counts])))  # each point before all its lists
+        if floor > LEVEL:
+            most = "1 list" if max(counts) == 1 else f"{max(counts)} lists"
+            more = counts.count(self.config.draws)
+            least = f"; at least draws={-(-len(counts) * round(1 / LEVEL) // more) - 1} could" if more else ""
+            return (
+                f"; that the heads under test keep more than random ones of their layers cannot be shown with "
+                f"{most} (q is at least {floor:.2g}; mean recall {gain:+.2f}{least})"
+            )
         told = f"shown at {shown}" if shown else "NOT shown at any"
         return (
             f"; that the heads under test keep more than random ones of their layers is {told} of {len(tested)} points "
-            f"(q ≤ {LEVEL:g}; mean recall {gain:+.2f}; {least} lists or more)"
+            f"(q ≤ {LEVEL:g}; mean recall {gain:+.2f}; {min(counts)} lists or more)"
         )
 
     def rows(self) -> list[dict[str, Any]]:
