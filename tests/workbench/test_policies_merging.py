@@ -24,6 +24,8 @@ from plain_policies import (
 
 from workbench.policies import named
 from workbench.policies.d2o import allotted
+from workbench.policies.merging import merged
+from workbench.policies.scheme import Seen
 from workbench.simulation.costs import costs
 
 
@@ -44,7 +46,8 @@ def mixture(keys, kept, weigh, least):
     for j in kept:
         out[j, j] = weigh(1.0)
     unit = keys.double() / keys.double().norm(dim=-1, keepdim=True)
-    nearest = {e: max((float(unit[e] @ unit[j]), j) for j in kept) for e in gone}
+    may = [j for j in kept if j < n - 1]  # the last token is decoded again, unmerged: nothing joins it
+    nearest = {e: max((float(unit[e] @ unit[j]), j) for j in may) for e in gone}
     bar = np.mean([cosine for cosine, _ in nearest.values()]) if least is None else least
     for e, (cosine, j) in nearest.items():
         if cosine >= bar:
@@ -146,3 +149,23 @@ def test_layers_share_all_and_no_layer_gets_more_than_there_is():
         assert mean * 6 - 6 <= sum(found) <= mean * 6 and max(found) <= most
         assert [found[i] for i in np.argsort(spreads)] == sorted(found, reverse=True)
     assert allotted([0.1, 5.0], 40, 40) == [40, 40]
+
+
+def test_nothing_joins_the_last_token_which_is_decoded_again_unmerged():
+    rng = np.random.default_rng(3)
+    keys, values = (torch.tensor(rng.normal(size=(2, 9, 4)), dtype=torch.float32) for _ in range(2))
+    keys[:, 4] = keys[:, -1] * 1.5  # evicted, and most like the last one
+    entries = torch.zeros(2, 9, dtype=torch.bool)
+    entries[:, [0, 2, 8]] = True
+    kept = merged(Seen(keys, values, torch.zeros(2, 1, 4), 0.5), entries, torch.ones_like, -1.0)
+    assert torch.equal(kept.keys[:, -1], keys[:, -1]) and torch.equal(kept.values[:, -1], values[:, -1])
+    for g in range(2):  # all six evicted ones are in the other two
+        own, unit = values[g].double(), torch.nn.functional.normalize(keys[g].double(), dim=-1)
+        joined = {0: [0], 2: [2]}
+        for e in (1, 3, 4, 5, 6, 7):
+            joined[0 if float(unit[e] @ unit[0]) > float(unit[e] @ unit[2]) else 2].append(e)
+        for j, some in joined.items():
+            torch.testing.assert_close(kept.values[g, j].double(), own[some].mean(0), rtol=1e-5, atol=1e-6)
+    alone = torch.zeros(2, 9, dtype=torch.bool)
+    alone[:, -1] = True
+    assert torch.equal(merged(Seen(keys, values, torch.zeros(2, 1, 4), 0.5), alone, torch.ones_like, -1.0).keys, keys)

@@ -18,6 +18,8 @@ Weigh = Callable[[Float[Tensor, " e"]], Float[Tensor, " e"]]
 def merged(seen: Seen, entries: Bool[Tensor, "g n"], weigh: Weigh, least: float | None) -> Kept:
     """Those entries; keys and values are means over what has joined them, and themselves (a cosine of 1).
 
+    None joins the last token of the prompt: it may be decoded once more, and what had joined it would be lost.
+
     An evicted entry joins the nearest kept key where their cosine is at least `least`; None: at least the mean of all
     evicted entries' cosines in that head.
     """
@@ -35,7 +37,7 @@ def _merged(
     least: float | None,
 ) -> tuple[Tensor, Tensor]:
     """Of one head; entries that are not kept come back as they were."""
-    stay, gone = kept.nonzero()[:, 0], (~kept).nonzero()[:, 0]
+    stay, gone = kept[:-1].nonzero()[:, 0], (~kept).nonzero()[:, 0]
     if not len(stay) or not len(gone):
         return keys, values
     unit = torch.nn.functional.normalize(keys, dim=-1)
