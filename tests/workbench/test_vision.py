@@ -109,9 +109,14 @@ def test_a_cut_out_middle_is_said_in_shares_of_the_picture(tmp_path):
     two = images.prompt(model, ["<image> w3", "<image> w4"], [picture(), picture()])
     short = images.Prompt(asked.tokens[:, :-2], asked.inputs)
     blind = images.Prompt(asked.tokens[:, -1:], {})
-    for given, said in ((two, "give one"), (short, "3 placeholders for a grid of 2 × 2"), (blind, "no placeholder")):
-        with pytest.raises(BadInput, match=said):
+    unsaid = images.Prompt(asked.tokens, {})
+    for given, kind, said in (
+        (two, BadInput, "give one"), (blind, BadInput, "no placeholder"), (unsaid, Unsupported, "no pixel_values"),
+        (short, Unsupported, "3 placeholders for a grid of 2 × 2"),
+    ):  # fmt: skip
+        with pytest.raises(BadInput, match=said) as error:
             grids(model, given)
+        assert error.type is kind, "places that are not known are told from questions that cannot be meant"
     llama = wb.load(tiny_models.save("llama", tmp_path / "llama"))
     with pytest.raises(Unsupported, match="llama looks in a picture is not known"):
         grids(llama, blind)

@@ -37,8 +37,8 @@ def grids(model: Any, asked: images.Prompt, size: tuple[int, int] | None = None)
 
     size: height and width of the picture in pixels, to know what a processor cuts off its sides; None: nothing is cut.
 
-    Raises Unsupported for a kind of model, or a way of cutting pictures, whose places are not known here; BadInput for
-    more pictures than one, or placeholders that do not fill their grid.
+    Raises Unsupported for a kind of model, or a way of cutting pictures, whose places are not known here (so where
+    placeholders do not fill their grid); BadInput for more prompts than one, and one without a picture.
     """
     kind = model.bridge.original_model.config.model_type
     if kind not in KINDS:
@@ -133,7 +133,7 @@ def _vision(model: Any) -> Any:
 def _one(asked: images.Prompt, name: str, cut: str = "") -> Any:
     """An input that has a row a picture, of one picture."""
     if name not in asked.inputs:
-        raise BadInput(f"inputs: no {name}, which says how the picture is cut")
+        raise Unsupported(f"inputs: no {name}, which says how the picture is cut")
     found = asked.inputs[name]
     if len(found) != 1:
         raise Unsupported(f"{len(found)} pictures in one prompt: give one{f' ({cut})' if cut else ''}")
@@ -142,7 +142,7 @@ def _one(asked: images.Prompt, name: str, cut: str = "") -> Any:
 
 def _filled(at: np.ndarray, rows: int, columns: int) -> np.ndarray:
     if len(at) != rows * columns:
-        raise BadInput(f"{len(at)} placeholders for a grid of {rows} × {columns}")
+        raise Unsupported(f"{len(at)} placeholders for a grid of {rows} × {columns}")
     return at.reshape(rows, columns)
 
 

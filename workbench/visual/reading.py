@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench import probes
-from workbench.errors import BadInput
+from workbench.errors import Unsupported
 from workbench.observation import observe
 from workbench.probes.phi import default_tau, phi
 from workbench.probes.probe import Probe
-from workbench.visual.grids import grids
+from workbench.visual.grids import Grid, grids
 from workbench.visual.localising import spatial_entropies
 from workbench.visual.picture_sinks import sink_dimensions
 from workbench.visual.scoring import PerToken
@@ -71,10 +71,12 @@ def read(model: Any, told: Told, tau: float | None = None, dims: Sequence[int] |
     """Read captions with the picture, without it and with a blank one: three forwards for all scores.
 
     tau: Φ from which a part of the picture is a visual sink (default: 20·√(d/4096)). dims: the model's sink dimensions,
-    found if not given. Raises TooLarge, with the size, for more attention than fits: give fewer captions at a time.
+    found if not given. Raises TooLarge, with the size, for more attention than fits, and BadInput for several captions where
+    what the model reads of pictures is not one a row (Qwen-VL): give fewer at a time.
     """
     tau = default_tau(int(model.bridge.cfg.d_model)) if tau is None else tau
     first = told.prompt.tokens[:1, :1]
+    views = _views(model, told)
     dims = sink_dimensions(model, first, tau) if dims is None else list(dims)
     rows, columns = told.seen(), told.columns
     spans = [[(c, c + 1) for c in row] for row in columns]
@@ -95,20 +97,30 @@ def read(model: Any, told: Told, tau: float | None = None, dims: Sequence[int] |
     }  # fmt: skip
     look = onto[:, :, :, 0].movedim(0, 1).double().cpu().numpy()  # [b, layers, heads, parts]
     return Reading(
-        **{k: _per_token(v, steps) for k, v in per_token.items()}, looks=look.sum(-1), entropy=_entropies(model, told, look),
+        **{k: _per_token(v, steps) for k, v in per_token.items()}, looks=look.sum(-1), entropy=_entropies(views, told, look),
         sinks=sinks.double().mean(-1).T.cpu().numpy(),
     )  # fmt: skip
 
 
-def _entropies(model: Any, told: Told, look: Float[np.ndarray, "b l h parts"]) -> Float[np.ndarray, "b l h"]:
+def _views(model: Any, told: Told) -> list[list[Grid]]:
+    """Of each caption's picture; none where it is not known where parts lie."""
+    out: list[list[Grid]] = []
+    for i in range(len(told.said)):
+        one = told.some([i]).prompt
+        try:
+            out.append(grids(model, one))
+        except Unsupported:
+            out.append([])
+    return out
+
+
+def _entropies(
+    views: Sequence[Sequence[Grid]], told: Told, look: Float[np.ndarray, "b l h parts"]
+) -> Float[np.ndarray, "b l h"]:
     """Of the view that shows all of the picture; tiles beside it are left out."""
     out = np.full(look.shape[:3], np.nan)
     for i, columns in enumerate(told.columns):
-        try:
-            views = grids(model, told.some([i]).prompt)
-        except BadInput:  # a kind of model whose places are not known
-            continue
-        for view in (v for v in views if v.name in WHOLE):
+        for view in (v for v in views[i] if v.name in WHOLE):
             place = np.searchsorted(columns, view.columns)
             out[i] = spatial_entropies(look[i][..., place])
     return out

@@ -83,7 +83,7 @@ class Told:
     @property
     def one_a_row(self) -> bool:
         """Whether what the model reads of pictures has a row for each prompt (Qwen-VL joins the patches of all)."""
-        return all(len(v) == len(self.said) for v in self.prompt.inputs.values())
+        return one_a_row(self.prompt)
 
     def some(self, rows: list[int]) -> Told:
         """Some of the rows. Raises BadInput where what the model reads is not one a row."""
@@ -102,6 +102,11 @@ class Told:
         last = (self.length - 1).clamp_min(0)[:, None]
         predicting = n - 1 + torch.arange(steps.shape[1], device=steps.device)[None].minimum(last)
         return Rows(tokens, None if bool(mask.all()) else mask, longer, predicting)
+
+
+def one_a_row(prompt: Prompt) -> bool:
+    """Whether what the model reads of pictures has a row for each prompt."""
+    return all(len(v) == len(prompt.tokens) for v in prompt.inputs.values())
 
 
 def tell(model: Any, prompt: Prompt, most: int = LONGEST, edits: Any = None) -> Told:

@@ -18,6 +18,7 @@ from workbench.progress import Report
 from workbench.runs import Remember
 from workbench.tasks.wording import describing
 from workbench.visual.localising import localised
+from workbench.visual.told import one_a_row
 from workbench.visual.words import text_of
 from workbench_analyses.visual.sights import Sets, Sight
 
@@ -130,11 +131,19 @@ def _unit(
 
 
 def _told(config: Any, model: Model, sights: Sequence[Sight]) -> Iterator[tuple[Sequence[Sight], visual.Told]]:
+    """Pictures that the model joins (Qwen-VL) are told one at a time: batch changes no number."""
     size = min(config.batch, UNIT)
     for i in range(0, len(sights), size):
         part = sights[i : i + size]
-        asked = images.prompt(model, [describing(model)] * len(part), [s.image for s in part])
-        yield part, visual.tell(model, asked, config.most)
+        asked = _asked(model, part)
+        if one_a_row(asked):
+            yield part, visual.tell(model, asked, config.most)
+        else:
+            yield from (([s], visual.tell(model, _asked(model, [s]), config.most)) for s in part)
+
+
+def _asked(model: Model, sights: Sequence[Sight]) -> images.Prompt:
+    return images.prompt(model, [describing(model)] * len(sights), [s.image for s in sights])
 
 
 def _joined(
