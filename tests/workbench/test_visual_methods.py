@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -322,6 +323,46 @@ def test_random_heads_are_as_many(model, shown, control, var_with_sinks):
             assert len(a) == len(set(b)) == len(b), name
             if control == "layers":
                 assert sorted(i for i, _ in a) == sorted(i for i, _ in b), name
+    if control == "anywhere":  # not the layers' control drawn again
+        kept = count(method_edits(METHODS["route"], shown, head_scores(), 0.4, control, 3))[0]
+        assert len({sum(layer == i for layer, _ in kept) for i in range(LAYERS)}) > 1
+
+
+def test_random_heads_of_var_stand_where_there_are_sinks(shown):
+    some, none = (torch.zeros_like(shown.inside) for _ in range(2))
+    some[:, shown.parts[0][0]] = True
+    three, no = (torch.arange(HEADS).lt(n).repeat(len(shown), 1) for n in (3, 0))
+    by_layer = {0: var.Found(some, three), 1: var.Found(none, no), 2: var.Found(some, no)}
+    seen = torch.zeros(3, HEADS)
+    for seed in range(20):
+        for control in visual_methods.CONTROLS:
+            out = var.drawn(by_layer, Asked(shown, {}, 0.4, (0, 1, 2), control, seed))
+            heads = torch.stack([out[i].heads for i in range(3)], 1)
+            assert (heads.sum((1, 2)) == 3).all() and not heads[:, 1].any()
+            assert control == "anywhere" or not heads[:, 2].any(), "as many of the same layer"
+            seen += heads.sum(0)
+    assert (seen[0] > 0).all() and (seen[2] > 0).all()
+
+
+@torch.no_grad()
+def test_sinks_that_are_given_go_before_the_default(model, shown, var_with_sinks, monkeypatch):
+    group = [s.image for s in scenes("score", 4, seed=3, counterfactual=True)]
+    default = method_edits(named("sinks-to-evidence"), shown, {}, 0.4)
+    monkeypatch.setattr(var, "default_tau", lambda _: 1 / 0)
+    same, other = (
+        method_edits(named("sinks-to-evidence"), Pictures(model, group, describing(model), (tau, [5, 40])), {}, 0.4)
+        for tau in (1.6, 1.2)
+    )
+    assert same == default != other
+
+
+def test_a_contrast_without_a_direction_chooses_no_heads(shown):
+    for name in ("suppress", "by-contrast"):
+        given = replace(head_scores()[scores.CONTRAST], parameters={"measure": "absolute"})
+        with pytest.raises(Unsupported, match="contrast=absolute says how much"):
+            method_edits(named(name), shown, {scores.CONTRAST: given}, 2)
+        log = {scores.CONTRAST: replace(given, parameters={"measure": "log"})}
+        assert method_edits(named(name), shown, log, 2) == method_edits(named(name), shown, head_scores(), 2)
 
 
 def test_scores_and_names_that_are_missing(model, shown):

@@ -7,12 +7,12 @@ from workbench.visual_methods import VisualMethod
 from workbench.visual_methods.amplify import STRENGTHS, WITHIN
 from workbench.visual_methods.asked import Asked
 from workbench.visual_methods.modulated import modulated
-from workbench.visual_methods.scores import CONTRAST
+from workbench.visual_methods.scores import CONTRAST, contrast
 
 
 def edits(asked: Asked) -> Intervention:
     """The strength is the mean α over heads: a head that speaks for words that are there has more."""
-    return modulated(asked, -asked.score(CONTRAST))
+    return modulated(asked, -contrast(asked))
 
 
 METHOD = VisualMethod(

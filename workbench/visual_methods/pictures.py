@@ -20,12 +20,19 @@ Columns = tuple[int, ...]
 class Pictures:
     """A batch of prompts, one picture each, equally long. texts: one for all pictures, or one each.
 
-    Raises BadInput where a prompt holds no picture.
+    sinks: what makes a part of a picture a visual sink, Φ from which it is one and the model's sink dimensions; None: as
+    `sinks_to_evidence` has them by default. Raises BadInput where a prompt holds no picture.
     """
 
-    def __init__(self, model: Any, shown: Sequence[Any], texts: str | Sequence[str]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        shown: Sequence[Any],
+        texts: str | Sequence[str],
+        sinks: tuple[float, Sequence[int]] | None = None,
+    ) -> None:
         said = [texts] * len(shown) if isinstance(texts, str) else list(texts)
-        self.model = model
+        self.model, self.sinks = model, sinks
         made = images.prompt(model, said, list(shown))
         self.tokens: Int[Tensor, "b n"] = made.tokens
         self.inputs = made.inputs

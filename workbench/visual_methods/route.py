@@ -5,7 +5,7 @@ from __future__ import annotations
 from workbench.interventions import Edit, route
 from workbench.visual_methods import VisualMethod
 from workbench.visual_methods.asked import Asked
-from workbench.visual_methods.scores import IMAGE_MASS, best_of_layers
+from workbench.visual_methods.scores import IMAGE_MASS, best, best_of_layers
 
 KEPT = 0.95
 """Share of a layer's heads that are left alone (rounded down, as published)."""
@@ -13,8 +13,9 @@ KEPT = 0.95
 
 def edits(asked: Asked) -> Edit:
     """The strength is what the outputs of the other heads lose: 1 − α."""
-    kept = int(KEPT * asked.pictures.model.n_heads)
-    heads = best_of_layers(asked.score(IMAGE_MASS), kept)
+    kept, values = int(KEPT * asked.pictures.model.n_heads), asked.score(IMAGE_MASS)
+    anywhere = asked.control == "anywhere"  # as many of all layers together: a layer may lose several heads
+    heads = best(values, kept * len(asked.layers)) if anywhere else best_of_layers(values, kept)
     return route(heads, 1 - asked.strength, asked.layers, at="decode")
 
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
+
+from workbench.errors import Unsupported
+
+if TYPE_CHECKING:
+    from workbench.visual_methods.asked import Asked
 
 VHD, CONTRAST, IMAGE_MASS = "vhd", "causal_contrast", "image_mass"
 Heads = tuple[tuple[int, int], ...]
@@ -33,3 +40,12 @@ def shares(values: Float[np.ndarray, "layers heads"]) -> Float[np.ndarray, "laye
     ranks = rankdata(values[known])
     out[known] = ranks / ranks.mean()
     return out
+
+
+def contrast(asked: Asked) -> Float[np.ndarray, "layers heads"]:
+    """Causal contrast of the heads. Raises Unsupported for that of |Δp|, which has no direction."""
+    if asked.scores[CONTRAST].parameters.get("measure") == "absolute":
+        raise Unsupported(
+            "contrast=absolute says how much heads change words, not whether they drive them: use probability or log"
+        )
+    return asked.score(CONTRAST)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -16,6 +17,7 @@ from workbench.probes.phi import default_tau
 from workbench.visual.picture_sinks import LEAST, RHO, sink_dimensions
 from workbench.visual_methods import VisualMethod
 from workbench.visual_methods.asked import Asked
+from workbench.visual_methods.pictures import Pictures
 
 
 def sinks(
@@ -31,8 +33,7 @@ def centric(
 ) -> Bool[Tensor, "b h"]:
     """Image-centric heads of one query row, where there is a sink and something to give to."""
     at_sinks, at_picture = ((row * flags[:, None]).sum(-1) for flags in (found, inside))
-    there = found.any(-1) & (inside & ~found).any(-1)
-    return there[:, None] & (at_picture >= LEAST) & (at_sinks <= RHO * at_picture)
+    return _movable(found, inside)[:, None] & (at_picture >= LEAST) & (at_sinks <= RHO * at_picture)
 
 
 def moved(
@@ -59,11 +60,11 @@ class Found:
 def found(asked: Asked) -> dict[int, Found]:
     """By layer, from one forward in which each layer's edit holds before the next is looked at.
 
-    Raises Unsupported for a model without sink dimensions, which has no visual sinks.
+    For a control other heads of a picture stand in, as many, where there are sinks. Raises Unsupported for a model without
+    sink dimensions, which has no visual sinks.
     """
     pictures, model = asked.pictures, asked.pictures.model
-    tau = default_tau(int(model.bridge.cfg.d_model))
-    dims = sink_dimensions(model, pictures.tokens[:1, :1], tau)
+    tau, dims = _sinks_of(pictures)
     if not dims:
         raise Unsupported(
             f"{model.name}: its first token stands out in no dimension, so no part of a picture is a sink"
@@ -86,7 +87,34 @@ def found(asked: Asked) -> dict[int, Found]:
     last = pictures.tokens.shape[1] - 1
     with model.bridge.hooks(fwd_hooks=hooks):
         model.forward(pictures.tokens, inputs=pictures.inputs, keep=slice(last, last + 1))
-    return out
+    return drawn(out, asked) if asked.control else out
+
+
+def _sinks_of(pictures: Pictures) -> tuple[float, Sequence[int]]:
+    """Those that the pictures were given, else the default."""
+    if pictures.sinks is not None:
+        return pictures.sinks
+    tau = default_tau(int(pictures.model.bridge.cfg.d_model))
+    return tau, sink_dimensions(pictures.model, pictures.tokens[:1, :1], tau)
+
+
+def drawn(by_layer: dict[int, Found], asked: Asked) -> dict[int, Found]:
+    """Random heads in the place of a picture's own: as many in each layer, or as many in all layers that have sinks."""
+    inside, own = asked.pictures.inside, torch.stack([f.heads for f in by_layer.values()], 1).cpu().numpy()
+    there = torch.stack([_movable(f.sinks, inside) for f in by_layer.values()], 1).cpu().numpy()
+    new = np.zeros_like(own)
+    for b, free in enumerate(there):
+        one_by_one = [[layer] for layer in np.flatnonzero(free)]
+        for layers in one_by_one if asked.control == "layers" else [np.flatnonzero(free)]:
+            held = own[b, layers]
+            new[b, layers] = asked.rng.permutation(held.ravel()).reshape(held.shape)
+    flags = torch.from_numpy(new).to(inside.device)
+    return {layer: Found(f.sinks, flags[:, i]) for i, (layer, f) in enumerate(by_layer.items())}
+
+
+def _movable(found: Bool[Tensor, "b n"], inside: Bool[Tensor, "b n"]) -> Bool[Tensor, " b"]:
+    """Whether there is a sink and something to give to."""
+    return found.any(-1) & (inside & ~found).any(-1)
 
 
 def edits(asked: Asked) -> list[Intervention]:
@@ -112,6 +140,7 @@ METHOD = VisualMethod(
     neutral=0.0,
     edits=edits,
     published=0.4,
+    heads=True,
     left_out=(
         "heads are chosen once a picture, at the row that gives the first new token, where the paper chooses for each query"
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from workbench.interventions import Edit, suppress
 from workbench.visual_methods import VisualMethod
 from workbench.visual_methods.asked import Asked
-from workbench.visual_methods.scores import CONTRAST, best
+from workbench.visual_methods.scores import CONTRAST, best, contrast
 
 ABOVE = 0.4
 """Mass on the text behind the picture from which its weights are zeroed."""
@@ -13,7 +13,7 @@ ABOVE = 0.4
 
 def edits(asked: Asked) -> Edit:
     """The strength is the number of heads: those of highest causal contrast, of positive ones alone."""
-    heads = best(asked.score(CONTRAST), round(asked.strength), above=0.0)
+    heads = best(contrast(asked), round(asked.strength), above=0.0)
     return suppress(heads, asked.pictures.behind, 0.0, ABOVE, at="decode", later=True)
 
 

@@ -9,9 +9,12 @@ from typing import Any
 
 import torch
 
+from workbench import images
 from workbench.heads import HeadScores
+from workbench.probes.phi import default_tau
 from workbench.tasks.pope import Answer, Frequencies, Question, parse, questions
 from workbench.tasks.wording import answer_tokens, asking, describing
+from workbench.visual.picture_sinks import sink_dimensions
 from workbench.visual.words import text_of
 from workbench.visual_methods import VisualMethod, method_edits
 from workbench.visual_methods.pictures import Pictures
@@ -43,11 +46,18 @@ class Arms:
         self._shown = [s for *_, s in sights]
 
     @cached_property
+    def sinks(self) -> tuple[float, list[int]]:
+        """Φ of a visual sink and the model's sink dimensions, found as the scores of heads find them."""
+        tau = default_tau(int(self.model.bridge.cfg.d_model)) if self.config.tau is None else self.config.tau
+        first = images.prompt(self.model, describing(self.model), self._shown[0].image)
+        return tau, sink_dimensions(self.model, first.tokens[:1, :1], tau)
+
+    @cached_property
     def pictures(self) -> list[Pictures]:
         """All pictures under the instruction, in batches."""
         text, size = describing(self.model), self.config.batch
         return [
-            Pictures(self.model, [s.image for s in self._shown[i : i + size]], text)
+            Pictures(self.model, [s.image for s in self._shown[i : i + size]], text, self.sinks)
             for i in range(0, len(self._shown), size)
         ]
 
@@ -70,8 +80,8 @@ class Arms:
         while start < len(self.asked):
             length = self._length(self.asked[start][1].object)
             part = [q for _, q in self.asked[start : start + size] if self._length(q.object) == length]
-            images = [by_name[q.image].image for q in part]
-            out.append(Pictures(self.model, images, [asking(self.model, q.object) for q in part]))
+            shown = [by_name[q.image].image for q in part]
+            out.append(Pictures(self.model, shown, [asking(self.model, q.object) for q in part], self.sinks))
             start += len(part)
         return out
 
