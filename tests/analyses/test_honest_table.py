@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 from workbench_analyses.visual import honest_table as home
+from workbench_analyses.visual import table_blocks
+from workbench_analyses.visual.arms import Arms
+from workbench_analyses.visual.controls import chosen_strength
 from workbench_analyses.visual.honest_table import counts, honest_table
 from workbench_analyses.visual.matched import Curve, Place, Points, at_recall, chosen_place, compare, points, resampled
 from workbench_analyses.visual.table_config import TableConfig
@@ -16,10 +19,10 @@ from workbench_analyses.visual.table_parts import ModelTable
 from workbench_analyses.visual.table_result import HonestTable
 
 import workbench as wb
-from workbench import images
+from workbench import images, visual, visual_methods
 from workbench.errors import BadInput
 from workbench.heads import HeadScores
-from workbench.interventions import scale
+from workbench.interventions import Intervention, scale
 from workbench.tasks.chair import Caption, chair, judge
 from workbench.tasks.scenes import scenes
 from workbench.tasks.wording import describing
@@ -160,18 +163,38 @@ def table(*of: list) -> HonestTable:
 
 def test_the_sentence_follows_the_seeds():
     yes, no = ({"ordinary": [compared("route", b)]} for b in (True, False))
-    one = table(yes)
-    assert one.sentence.startswith("On ordinary pictures route (at −1) invents less than the plain model")
+    one, two, three = table(yes), table(yes, yes), table(yes, no, yes)
+    told = "On ordinary pictures nothing is shown; in this training route (at −1) invents less than the plain model"
+    assert one.sentence.startswith(told) and "in both trainings route (at −1)" in two.sentence
     assert "One training seed cannot show it: that takes 2 of 3." in one.sentence
-    assert table(no).sentence.startswith("On ordinary pictures none of 1 methods invents less")
-    assert "none of 1" in table(yes, no, no).sentence and "route (at −1)" in table(yes, no, yes).sentence
+    assert three.sentence.startswith("On ordinary pictures route (at −1) invents less than the plain model")
+    assert three.found and not one.found and not two.found and not table(yes, no, no).found
+    for negative in (table(no), table(yes, no), table(yes, no, no), table(yes, yes, yes, no, no, no)):
+        assert negative.sentence.startswith("On ordinary pictures none of 1 methods invents less")
     assert "at least 2 of 3 training seeds agree" in table(no, no, yes).sentence
+    six = table(yes, no, yes, yes, no, yes)
+    assert six.found and "at least 4 of 6 training seeds agree" in six.sentence
     assert table(yes).sentence_on_heads == ""
     lower, equal = (
         {"ordinary": [compared("by-contrast", False, beside=(-1, low, high))]} for low, high in ((-2, -1), (-2, 1))
     )
-    assert table(lower).sentence_on_heads.startswith("Strengths of each head's own invent less")
+    one, three = table(lower).sentence_on_heads, table(lower, lower, equal).sentence_on_heads
+    assert one.startswith("Strengths of each head's own invent less") and three.startswith(one[:50])
+    assert one.endswith("One training seed cannot show it: that takes 2 of 3.") and "cannot" not in three
     assert table(equal).sentence_on_heads.startswith("No strength of each head's own (by-contrast)")
+
+
+def test_methods_of_any_model_are_told():
+    first = ModelTable("m0", [], {"ordinary": [compared("route", True)]}, left_out={"suppress": "no scores"})
+    second = ModelTable(
+        "m1", [], {"ordinary": [compared("route", True), compared("suppress", False)]}, layers={"suppress": (0, 1)},
+        left_out={"two-strength": "no tower"}, measures={"suppress": "log"},
+    )  # fmt: skip
+    both = HonestTable((first, second), TableConfig(), {"ordinary": 9})
+    assert both.methods == ("route", "suppress")
+    facts = table_blocks._asked(both)
+    assert facts["suppress, not asked of m0"] == "no scores" and facts["two-strength, not asked of m1"] == "no tower"
+    assert "Layers 0–1; heads by causal contrast of log" in facts["suppress"]
 
 
 def test_counts_are_of_different_objects():
@@ -210,7 +233,7 @@ def whole(model, sets):
         return kept[unit]
 
     steps: list[tuple[int, int]] = []
-    config = TableConfig(METHODS, batch=9, longest=LONGEST, controls=1, draws=50)
+    config = TableConfig(METHODS, batch=8, longest=LONGEST, controls=1, draws=50)
     found = honest_table(model, head_scores(), sets, config, remember, lambda done, total: steps.append((done, total)))
     return found, kept, steps, remember
 
@@ -236,24 +259,52 @@ def test_the_whole_table(whole, sets, model):
     assert set(kept) == before and again.sentence == found.sentence
 
 
+def told_by(model, group, edit) -> list[Caption]:
+    """Captions under an edit, scene by scene."""
+    out = []
+    for s in group:
+        asked = images.prompt(model, describing(model), s.image)
+        ids = model.generate(asked.tokens, LONGEST, edits=edit, inputs=asked.inputs)[0]
+        out.append(Caption(s.name, model.tokenizer.decode(ids, skip_special_tokens=True)))
+    return out
+
+
 @torch.no_grad()
 def test_rows_are_those_of_plain_generation(whole, sets, model):
     """The plain row and one strength against captions that are made here, scene by scene."""
     found, group = whole[0], sets["report"]["counterfactual"]
     every = [(i, h) for i in range(4) for h in range(8)]
+    figures = []
     for means, strength, edit in (
         ("plain", 0.0, None),
-        ("amplify", 0.7, wb.pai(every, range(1, 17), 0.7, at="decode")),
+        ("amplify", 1.0, wb.pai(every, range(1, 17), 1.0, at="decode")),
     ):
-        said = []
-        for s in group:
-            asked = images.prompt(model, describing(model), s.image)
-            ids = model.generate(asked.tokens, LONGEST, edits=edit, inputs=asked.inputs)[0]
-            said.append(Caption(s.name, model.tokenizer.decode(ids, skip_special_tokens=True)))
         [row] = [
             r for r in found.tables[0].rows if (r.means, r.strength, r.kind) == (means, strength, "counterfactual")
         ]
-        assert row.chair == chair(judge(said, {s.name: s.objects for s in group}))
+        assert row.chair == chair(judge(told_by(model, group, edit), {s.name: s.objects for s in group}))
+        figures.append(row.chair)
+    assert figures[0] != figures[1], "the edit changes what is said"
+
+
+@torch.no_grad()
+def test_a_control_is_that_of_shuffled_scores(whole, sets, model):
+    """Of one draw: VHD shuffled within each layer, α by its ranks, captions scene by scene."""
+    group = sets["report"]["ordinary"]
+    [held] = [c for c in whole[0].tables[0].controlled if (c.kind, c.control) == ("ordinary", "layers")]
+    rng, vhd = np.random.default_rng(0), head_scores()["vhd"].values
+    shuffled = np.stack([rng.permutation(row) for row in vhd])
+    alpha = held.strength * (1 + (shuffled.ravel() < shuffled[..., None]).sum(-1)) / (33 / 2)
+    edit = Intervention(tuple(wb.pai([at], range(1, 17), float(alpha[at]), at="decode") for at in np.ndindex(4, 8)))
+    hand = chair(judge(told_by(model, group, edit), {s.name: s.objects for s in group}))
+    assert held.drawn == ((hand.chair_i_distinct, hand.recall),) and not np.allclose(shuffled, vhd)
+
+
+def test_a_strength_that_nobody_chose_is_said():
+    method = visual_methods.named("suppress")
+    [one] = [c for c in compare(planted(200, 0, shorter=shortens, x=halves), (0.01,), 50)]
+    none, some = (replace(one, method="suppress", place=p) for p in (0.0, 2.2))
+    assert chosen_strength(method, {"a": [none]}) == (6, False) and chosen_strength(method, {"a": [some]}) == (2, True)
 
 
 def test_blocks_make_a_page(whole):
@@ -261,7 +312,7 @@ def test_blocks_make_a_page(whole):
 
     page = Page("Table", "llava", [Section("Table", whole[0].blocks())]).html()
     assert whole[0].sentence.split(";")[0] in page and "At equal recall, counterfactual" in page
-    assert "Random heads" in page and "Layers 0–3" in page and "not asked" in page
+    assert "which nobody chose" in page and "Random heads" in page and "Layers 0–3" in page and "not asked" in page
 
 
 @torch.no_grad()
@@ -294,6 +345,34 @@ def test_a_planted_method_on_the_model(model, sets, monkeypatch):
     monkeypatch.setattr(home, "told", told)
     found = honest_table(model, {}, many, TableConfig(controls=0, draws=300, questions=0, longest=24))
     assert set(found.shown["counterfactual"]) == {"oracle"} and "oracle (at −0" in found.sentence
+
+
+def test_a_method_without_its_scores_is_left_out_and_the_rest_is_judged(model, sets, monkeypatch):
+    from workbench.views.page import Page, Section
+
+    known = {name: visual_methods.named(name) for name in ("suppress", "amplify")}
+    monkeypatch.setattr(visual_methods, "discover", lambda: known)
+    few = {part: {"ordinary": group["ordinary"][:2]} for part, group in sets.items()}
+    given = {n: s for n, s in head_scores().items() if n != "causal_contrast"}
+    config = TableConfig(batch=2, longest=6, controls=1, questions=0, draws=20)
+    found = honest_table(model, given, few, config)
+    assert found.methods == ("amplify",)
+    assert found.tables[0].left_out == {"suppress": "head scores that it needs are missing: causal_contrast"}
+    known.pop("amplify")
+    found = honest_table(model, given, few, config)
+    assert found.sentence == "No method could be asked." and "none of" not in found.sentence
+    page = Page("Table", "llava", [Section("Table", found.blocks())]).html()
+    assert "No method could be asked" in page and "suppress, not asked" in page
+
+
+@torch.no_grad()
+def test_the_scans_tau_decides_on_sinks(model, sets):
+    for tau, held in ((1.5, 1.5), (None, 20 * (96 / 4096) ** 0.5)):
+        arms = Arms(model, {}, sets, TableConfig(tau=tau, batch=4))
+        first = arms.pictures[0].tokens[:1, :1]
+        assert arms.pictures[0].sinks == arms.prompts[0].sinks == arms.sinks
+        assert arms.sinks == (pytest.approx(held), visual.sink_dimensions(model, first, held))
+        assert bool(arms.sinks[1]) == (tau is not None)
 
 
 def test_scores_that_are_missing(model, sets):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
@@ -13,8 +14,12 @@ import tiny_models
 from PIL import Image
 from rich.console import Console
 from scipy import stats
+from workbench_analyses.visual import measuring
 from workbench_analyses.visual.agreement import agreements
 from workbench_analyses.visual.behaviour import questions_of
+from workbench_analyses.visual.report import _about
+from workbench_analyses.visual.result import NAMES
+from workbench_analyses.visual.scan import hash_of
 from workbench_analyses.visual.sights import picture_files, readable, sets
 from workbench_analyses.visual_heads import ScanVisual
 
@@ -23,7 +28,8 @@ from workbench.errors import BadInput, Unsupported
 from workbench.heads import HeadScores
 from workbench.jsonable import jsonable
 from workbench.reference_models.recipes.scene_acceptance import figures
-from workbench.tasks.pope import STRATEGIES
+from workbench.tasks.object_words import Words
+from workbench.tasks.pope import STRATEGIES, Frequencies
 from workbench.tasks.scene_answers import yes_margins
 from workbench.tasks.scenes import scenes
 
@@ -176,6 +182,62 @@ def test_a_model_that_names_nothing_is_told_so(folder, tmp_path):
     found = wb.analyses.visual_heads.scan(other, **asked(folder, samples=2, report=2, longest=4))
     assert "0 of 0 words are invented" in found.heads.left_out["causal_contrast"]
     assert "causal_contrast" not in found.scores and found.report()
+
+
+def test_other_pictures_under_the_same_names_are_another_question(folder, tmp_path):
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "x")
+    shown = sets(ScanVisual(**asked(tmp_path / "x")))
+    first = hash_of(shown)
+    assert hash_of(sets(ScanVisual(**asked(tmp_path / "x")))) == hash_of(sets(ScanVisual(**asked(folder)))) == first
+    other_words = replace(shown, words=Words({**shown.words.objects, "blorp": "cup"}))
+    other_habit = replace(shown, habit=Frequencies.of([("cup", "fork")]))
+    found = [first, hash_of(other_words), hash_of(other_habit)]
+    Image.new("RGB", (64, 64)).save(shown["report"]["pictures"][0].path)
+    assert len({*found, hash_of(shown)}) == 4
+
+
+def test_pictures_that_a_model_joins_are_told_one_at_a_time(tmp_path, monkeypatch):
+    """Qwen-VL: any batch gives the same arrays, and places are known."""
+    import tiny_processors
+
+    qwen = wb.load(tiny_processors.save("qwen2_5_vl", tmp_path))
+    monkeypatch.setattr(measuring, "describing", lambda _: tiny_processors.ASKED["qwen2_5_vl"])
+    shown = sets(ScanVisual(**SMALL))
+    units = [
+        measuring._unit(ScanVisual(batch=b, longest=3), qwen, shown, shown["score"]["ordinary"][:3], 1.0, [])[0]
+        for b in (1, 3)
+    ]
+    assert np.isfinite(units[0]["entropy"]).all() and len(units[0]["entropy"]) == 3
+    for name, x in units[0].items():
+        np.testing.assert_array_equal(x, units[1][name], err_msg=name)
+
+
+def test_the_contrast_is_called_by_its_measure(scan):
+    def of(measure: str):
+        held = scan.heads.scores["causal_contrast"]
+        other = replace(held, parameters={**held.parameters, "measure": measure})
+        return replace(scan, heads=replace(scan.heads, scores={**scan.heads.scores, "causal_contrast": other}))
+
+    page, shown = of("log").report(), Console(width=200, record=True, file=StringIO())
+    shown.print(of("log"))
+    assert "causal contrast of log p" in page and "causal contrast of log p" in shown.export_text()
+    assert "log p in nats, invented − correct" in page and "probability, invented − correct" not in page
+    held = of("absolute")
+    assert held.names["causal_contrast"] == "causal contrast of |Δp|" and scan.names == NAMES
+    assert _about("causal_contrast", held.scores["causal_contrast"])[1].endswith("it has no direction.")
+
+
+def test_tau_reaches_the_table(monkeypatch):
+    from types import SimpleNamespace as Fake
+
+    from workbench_analyses.visual import honest_table as home
+    from workbench_analyses.visual import scan as steps
+
+    monkeypatch.setattr(home, "honest_table", lambda model, scores, sets, config, *_: config)
+    job = Fake(config=ScanVisual(tau=1.5), stages=Fake(stage=lambda _: None), model=None, remember=None)
+    assert steps._table(job, Fake(scores={}), {}, []).tau == 1.5
 
 
 def test_pictures_that_cannot_be_read_are_named(folder, tmp_path):

@@ -25,25 +25,29 @@ def controlled(
     out = []
     for method in methods if arms.config.controls else []:
         if method.heads:
-            strength = chosen_strength(method, compared)
+            strength, chosen = chosen_strength(method, compared)
             own = _figures(arms, found[method.name][strength]["captions"], words)
             for control in CONTROLS:
                 drawn = [
                     _drawn(arms, method, strength, control, i, words, remember) for i in range(arms.config.controls)
                 ]
-                out += [Controlled(method.name, strength, k, control, own[k], tuple(d[k] for d in drawn)) for k in own]
+                out += [
+                    Controlled(method.name, strength, k, control, own[k], tuple(d[k] for d in drawn), chosen)
+                    for k in own
+                ]
     return out
 
 
-def chosen_strength(method: VisualMethod, compared: Mapping[str, list[Compared]]) -> float:
+def chosen_strength(method: VisualMethod, compared: Mapping[str, list[Compared]]) -> tuple[float, bool]:
     """The grid strength nearest to the place that the choosing pictures chose; the middle one where none helped.
 
-    Where kinds differ, that of the last kind: counterfactual scenes, on which a model invents most.
+    And whether one was chosen. Where kinds differ, that of the last kind: counterfactual scenes, on which a model
+    invents most.
     """
     held = [c for c in list(compared.values())[-1] if c.method == method.name]
     place = min(held, key=lambda c: abs(c.drop - DROP)).place
     n = len(method.strengths)
-    return method.strengths[n // 2 if place <= 0 else min(n, max(1, round(place))) - 1]
+    return method.strengths[n // 2 if place <= 0 else min(n, max(1, round(place))) - 1], place > 0
 
 
 def _drawn(

@@ -22,6 +22,7 @@ from workbench.tasks.object_words import Words, object_words
 from workbench.tasks.pope import pope
 from workbench.visual_methods import VisualMethod
 from workbench.visual_methods.saying import Said
+from workbench.visual_methods.scores import CONTRAST
 from workbench.visual_methods.trivial import UNSURE, biases, ended, lengths, truncated, without_unsure
 from workbench_analyses.visual.arms import Arms, parsed, told
 from workbench_analyses.visual.controls import controlled
@@ -50,7 +51,8 @@ def honest_table(
 
     scores: by name, see `visual_methods.scores`. sets: sets["choose"] and sets["report"] give pictures by kind, things with
     `name`, `image` and `objects`; `habit` and `words`, if it has them, are POPE's counts and the table of objects.
-    remember: stores units of work. others: further models with their scores. Raises BadInput for scores that are missing.
+    remember: stores units of work. others: further models with their scores. A method whose scores are missing is left out,
+    with the reason. Raises BadInput for it where it was asked for by name.
     """
     config = config or TableConfig()
     models = [(model, scores), *others]
@@ -80,6 +82,7 @@ def _table(
     left_out: dict[str, str] = {}
     for method in methods:
         try:
+            _check_scores(arms, method)
             found[method.name] = _curve(arms, method, remember, steps)
         except Unsupported as error:
             left_out[method.name] = str(error)
@@ -95,7 +98,15 @@ def _table(
     return ModelTable(
         name, _rows(arms, judged, found, plain), compared, controlled(arms, used, compared, found, words, remember),
         {m.name: m.layers(model.n_layers) for m in used}, left_out,
+        {m.name: arms.scores[CONTRAST].parameters.get("measure", "not recorded") for m in used if CONTRAST in m.needs},
     )  # fmt: skip
+
+
+def _check_scores(arms: Arms, method: VisualMethod) -> None:
+    """Raises Unsupported for head scores that are missing, unless methods were asked for by name: those must be there."""
+    absent = [name for name in method.needs if name not in arms.scores]
+    if absent and not arms.config.methods:
+        raise Unsupported(f"head scores that it needs are missing: {', '.join(absent)}")
 
 
 def _plain(arms: Arms, remember: Remember) -> list[Said]:

@@ -22,25 +22,30 @@ from workbench.views import (
     Table,
 )
 from workbench_analyses.visual.pictures import picture_blocks
-from workbench_analyses.visual.result import NAMES
 from workbench_analyses.visual.tables import chair_rows, partner_rows, pope_rows
 
 if TYPE_CHECKING:
+    from workbench.heads import HeadScores
     from workbench_analyses.visual.result import VisualScan
 
 MOST_BYTES = 4_000_000
 MAPPED = ("vhd", "vhd_blank", "image_mass", "causal_contrast", "localisation", "visual_sinks")
 UNITS = {
     "vhd": "‖z − z without the picture‖", "vhd_blank": "‖z − z with a blank picture‖", "image_mass": "share of attention",
-    "causal_contrast": "probability, invented − correct", "localisation": "− spatial entropy, nats",
+    "localisation": "− spatial entropy, nats",
     "visual_sinks": "share of attention on the picture",
 }  # fmt: skip
+OF_CONTRAST = {
+    "probability": ("probability, invented − correct", "raises", "above 0 it drives invention"),
+    "log": ("log p in nats, invented − correct", "raises the log-probability of", "above 0 it drives invention"),
+    "absolute": ("|Δp|, invented − correct", "changes, up or down,", "it has no direction"),
+}
+"""Unit of the causal contrast, what a head does, and what the sign says."""
 CAPTIONS = {
     "vhd": "How far a head's output moves when the picture is taken out of the text, at the row that predicts each word.",
     "vhd_blank": "The same against a blank picture, a prompt of the usual length.",
     "image_mass": "Attention on the picture at the rows that predict words. A head may look and say nothing of it.",
-    "causal_contrast": "How much more a head raises words for what is not there than words for what is; above 0 it drives "
-    "invention.",
+    "causal_contrast": "How much more a head {does} words for what is not there than words for what is; {sign}.",
     "localisation": "At the prompt's last token: 0 is one place of the picture. Heads below the elbow of attention on the "
     "picture are not scored.",
     "visual_sinks": "Of the attention on the picture, what lies on parts that stand out in the model's sink dimensions.",
@@ -82,7 +87,7 @@ def report(scan: VisualScan) -> str:
 
 
 def _finding(scan: VisualScan) -> list[Block]:
-    shown = not isinstance(scan.table, str) and any(scan.table.shown.values())
+    shown = not isinstance(scan.table, str) and scan.table.found
     told = (scan.verdict.removeprefix(scan.sentence).removeprefix("; "),)
     return [Prose(callout=scan.sentence + ".", tone="good" if shown else "warn", paragraphs=(f"{told[0]}.",))]
 
@@ -120,16 +125,27 @@ def _heads(scan: VisualScan) -> list[Block]:
         top = float(np.nanmax(np.abs(scores.values))) or 1.0
         limits = (-top, top) if name == "causal_contrast" else None
         if not np.nanmax(scores.values) > np.nanmin(scores.values):
-            maps.append(Prose((f"{NAMES[name]}: {np.nanmax(scores.values):.2f} in all heads. {_nothing(scan, name)}",)))
+            maps.append(
+                Prose((f"{scan.names[name]}: {np.nanmax(scores.values):.2f} in all heads. {_nothing(scan, name)}",))
+            )
             continue
+        unit, caption = _about(name, scores)
         maps.append(
             HeadMap(
-                scores.values, NAMES[name], f"{CAPTIONS[name]} n = {scores.n}; 95 % interval over pictures.",
-                unit=UNITS[name], low=low, high=high, kv_heads=scores.kv_heads, limits=limits,
+                scores.values, scan.names[name], f"{caption} n = {scores.n}; 95 % interval over pictures.",
+                unit=unit, low=low, high=high, kv_heads=scores.kv_heads, limits=limits,
             )
         )  # fmt: skip
-    maps += [Prose((f"{NAMES[n]} left out: {why}.",)) for n, why in scan.heads.left_out.items()]
+    maps += [Prose((f"{scan.names[n]} left out: {why}.",)) for n, why in scan.heads.left_out.items()]
     return [*maps, _all(scan)]
+
+
+def _about(name: str, scores: HeadScores) -> tuple[str, str]:
+    """Unit and caption."""
+    if name != "causal_contrast":
+        return UNITS[name], CAPTIONS[name]
+    unit, does, sign = OF_CONTRAST[scores.parameters["measure"]]
+    return unit, CAPTIONS[name].format(does=does, sign=sign)
 
 
 def _nothing(scan: VisualScan, name: str) -> str:
@@ -145,7 +161,7 @@ def _all(scan: VisualScan) -> Table:
         for h in scan.scores["vhd"].rank()
     ]
     caption = "Every score of every head with its 95 % interval, by VHD; n/a: not scored."
-    return Table(("head", *(NAMES[n] for n in names)), rows, caption, heads="head", limit=10)
+    return Table(("head", *(scan.names[n] for n in names)), rows, caption, heads="head", limit=10)
 
 
 def _agreement(scan: VisualScan) -> list[Block]:
@@ -155,7 +171,7 @@ def _agreement(scan: VisualScan) -> list[Block]:
     for a in scan.agreements:
         for i, j in ((names.index(a.first), names.index(a.second)), (names.index(a.second), names.index(a.first))):
             rho[i, j], low[i, j], high[i, j] = a.spearman, a.low, a.high
-    labels = [NAMES[n] for n in names]
+    labels = [scan.names[n] for n in names]
     caption = (
         "Spearman's ρ between rankings of heads; 95 % interval: pictures are drawn again for both scores at once. Hatched: "
         "a score ranks no heads, or stands against itself. Scores that disagree answer different questions."

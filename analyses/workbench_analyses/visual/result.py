@@ -60,6 +60,13 @@ class VisualScan(OfCommand):
         return {name: self.heads.scores[name] for name in NAMES if name in self.heads.scores}
 
     @property
+    def names(self) -> dict[str, str]:
+        """What each score is called; causal contrast by what it was taken of, where that is no probability."""
+        measure = self.scores["causal_contrast"].parameters["measure"] if "causal_contrast" in self.scores else ""
+        of = {"log": " of log p", "absolute": " of |Δp|"}.get(measure, "")
+        return {**NAMES, "causal_contrast": NAMES["causal_contrast"] + of}
+
+    @property
     def sentence(self) -> str:
         """Whether acting on heads helps; what leads the report."""
         return self.table if isinstance(self.table, str) else self.table.sentence.rstrip(".")

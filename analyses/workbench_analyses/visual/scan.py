@@ -47,9 +47,12 @@ def run_scan(config: ScanVisual, model: Model | None = None) -> VisualScan:
 
 
 def hash_of(shown: Sets) -> str:
-    """What is shown in which set, and what is said to be in it, in a few letters."""
-    told = {p: {kind: [[s.name, *s.objects] for s in group] for kind, group in shown[p].items()} for p in shown.of}
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    """What is shown in which set, to the byte, what is said to be in it, by which words and habits, in a few letters."""
+    told = {
+        p: {kind: [[s.name, s.digest, *s.objects] for s in group] for kind, group in shown[p].items()} for p in shown.of
+    }
+    every = [told, shown.words.objects, shown.habit.alone, shown.habit.together]
+    return hashlib.sha256(json.dumps(every, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _scan(job: Job[ScanVisual], shown: Sets, others: list[Model]) -> VisualScan:
@@ -76,7 +79,9 @@ def _table(job: Job[ScanVisual], heads: Measured, shown: Sets, others: list[Mode
     from workbench_analyses.visual.table_config import TableConfig
 
     size = job.config.batch  # the table collects no statistics, so that more pictures fit
-    options = TableConfig(batch=3 * size if size > 1 else 1, longest=job.config.most, seed=job.config.seed)
+    options = TableConfig(
+        batch=3 * size if size > 1 else 1, longest=job.config.most, seed=job.config.seed, tau=job.config.tau
+    )  # fmt: skip
     try:
         beside = other_seeds.scored(job, others, shown)
         report = job.stages.stage("interventions")

@@ -44,6 +44,12 @@ class Sight:
         """The picture as processors take it."""
         return self.scene.image if self.scene is not None else opened(self.path)
 
+    @property
+    def digest(self) -> str:
+        """Of its bytes: a file may be another one under the same name."""
+        data = self.scene.pixels.tobytes() if self.scene is not None else Path(str(self.path)).read_bytes()
+        return hashlib.sha256(data).hexdigest()[:16]
+
 
 @dataclass(frozen=True, eq=False)
 class Sets:

@@ -30,14 +30,15 @@ APART = 5
 
 def blocks(table: HonestTable) -> list[Block]:
     """All blocks, models one after the other."""
-    first, several = table.tables[0], len(table.tables) > 1
-    tone = "good" if several and any(table.shown.values()) else "neutral"
+    several = len(table.tables) > 1
     said = (table.sentence_on_heads,) if table.sentence_on_heads else ()
-    out: list[Block] = [Prose((*said, HOW, TRIVIAL), _layers(first), callout=table.sentence, tone=tone)]
+    tone = "good" if table.found else "neutral"
+    out: list[Block] = [Prose((*said, HOW, TRIVIAL), _asked(table), callout=table.sentence, tone=tone)]
     for one in table.tables:
         title = f", {one.name}" if several else ""
         for kind in one.kinds:
-            out.append(_compared(one, kind, title))
+            if one.compared[kind]:
+                out.append(_compared(one, kind, title))
             out += _curves(one, kind, title)
         out.append(_rows(one, title))
         if one.controlled:
@@ -45,13 +46,19 @@ def blocks(table: HonestTable) -> list[Block]:
     return out
 
 
-def _layers(one: ModelTable) -> dict[str, object]:
+def _asked(table: HonestTable) -> dict[str, object]:
+    """Every method that some model could be asked, then what models could not be asked, and why."""
     facts: dict[str, object] = {}
-    for name, layers in one.layers.items():
-        method = visual_methods.named(name)
-        left = f"; left out: {method.left_out}" if method.left_out else ""
-        facts[name] = f"{method.help} ({method.source}). Layers {_span(layers)}{left}"
-    return {**facts, **{f"{name}, not asked": reason for name, reason in one.left_out.items()}}
+    for one in table.tables:
+        for name, layers in one.layers.items():
+            method = visual_methods.named(name)
+            by = f"; heads by causal contrast of {one.measures[name]}" if name in one.measures else ""
+            left = f"; left out: {method.left_out}" if method.left_out else ""
+            facts[name] = f"{method.help} ({method.source}). Layers {_span(layers)}{by}{left}"
+    for one in table.tables:
+        of = f" of {one.name}" if len(table.tables) > 1 else ""
+        facts |= {f"{name}, not asked{of}": reason for name, reason in one.left_out.items()}
+    return facts
 
 
 def _span(layers: Sequence[int]) -> str:
@@ -131,6 +138,7 @@ def _controlled(one: ModelTable, title: str) -> Table:
     columns = (
         "method",
         "strength",
+        "chosen",
         "kind",
         "heads",
         "invented",
@@ -140,9 +148,12 @@ def _controlled(one: ModelTable, title: str) -> Table:
         "draws",
     )
     rows = [
-        [c.means, c.strength, c.kind, "of the same layers" if c.control == "layers" else "anywhere", *c.own, *c.mean,
-         len(c.drawn)]
+        [c.means, c.strength, "yes" if c.chosen else "no: middle of its strengths", c.kind,
+         "of the same layers" if c.control == "layers" else "anywhere", *c.own, *c.mean, len(c.drawn)]
         for c in one.controlled
     ]  # fmt: skip
-    caption = "Random heads in the place of a method's, or its scores shuffled; means over draws, at one strength."
+    caption = (
+        "Random heads in the place of a method's, or its scores shuffled; means over draws, at one strength. Not chosen: no "
+        "strength helped on the pictures that choose, so random heads stand beside the middle one, which nobody chose."
+    )
     return Table(columns, rows, caption, f"Random heads{title}", limit=40)

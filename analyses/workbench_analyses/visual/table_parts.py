@@ -32,7 +32,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Controlled:
-    """A method at one strength beside random heads: invented and recall, its own and those of each draw."""
+    """A method at one strength beside random heads: invented and recall, its own and those of each draw.
+
+    chosen: whether the choosing pictures chose the strength; the middle of the grid stands where they chose none.
+    """
 
     means: str
     strength: float
@@ -40,6 +43,7 @@ class Controlled:
     control: str
     own: tuple[float, float]
     drawn: tuple[tuple[float, float], ...]
+    chosen: bool = True
 
     @property
     def mean(self) -> tuple[float, float]:
@@ -50,7 +54,10 @@ class Controlled:
 
 @dataclass(frozen=True, eq=False)
 class ModelTable:
-    """All of one model. layers: those that each method edits. left_out: methods that it cannot be asked, and why."""
+    """All of one model. layers: those that each method edits. left_out: methods that it cannot be asked, and why.
+
+    measures: of methods that go by causal contrast, what that was taken of.
+    """
 
     name: str
     rows: list[Row]
@@ -58,6 +65,7 @@ class ModelTable:
     controlled: list[Controlled] = field(default_factory=list)
     layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    measures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -81,4 +89,5 @@ class ModelTable:
             "controls": [asdict(c) for c in self.controlled],
             "layers": {k: list(v) for k, v in self.layers.items()},
             "left_out": dict(self.left_out),
+            "measures": dict(self.measures),
         }

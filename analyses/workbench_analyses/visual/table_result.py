@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 ENOUGH, SEEDS = 2, 3
-"""Training seeds that must agree, of how many."""
+"""Training seeds that must agree, of how many: that share of more of them; fewer show nothing."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,9 +31,18 @@ class HonestTable:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Methods that were judged."""
-        first = self.tables[0]
-        return tuple(dict.fromkeys(c.method for c in first.compared[first.kinds[0]]))
+        """Methods that were judged, of any model."""
+        return tuple(dict.fromkeys(c.method for t in self.tables for held in t.compared.values() for c in held))
+
+    @property
+    def need(self) -> int:
+        """Models that must agree: two of three, or that share of more; all of fewer."""
+        return -(-ENOUGH * len(self.tables) // SEEDS)
+
+    @property
+    def found(self) -> bool:
+        """Whether a method is better in enough models, and they are enough to show it."""
+        return len(self.tables) >= SEEDS and any(self.shown.values())
 
     @property
     def shown(self) -> dict[str, dict[str, list[float]]]:
@@ -46,18 +55,20 @@ class HonestTable:
         return self._agreed(ModelTable.beside)
 
     def _agreed(self, of: Callable[[ModelTable, str], set[tuple[str, float]]]) -> dict[str, dict[str, list[float]]]:
-        need, out = min(ENOUGH, len(self.tables)), {}
+        out: dict[str, dict[str, list[float]]] = {}
         for kind in self.tables[0].kinds:
             counts = Counter(pair for table in self.tables for pair in of(table, kind))
             held: dict[str, list[float]] = {}
-            for method, drop in sorted(pair for pair, n in counts.items() if n >= need):
+            for method, drop in sorted(pair for pair, n in counts.items() if n >= self.need):
                 held.setdefault(method, []).append(drop)
             out[kind] = held
         return out
 
     @property
     def sentence(self) -> str:
-        """The finding. Negative where nothing was found; with one training it says that one cannot show it."""
+        """The finding. Negative where nothing was found, and where fewer trainings than can show it found something."""
+        if not self.methods:
+            return "No method could be asked."
         parts = [self._of_kind(kind, held) for kind, held in self.shown.items()]
         told = "; ".join(parts)
         return f"{told[0].upper()}{told[1:]} ({self._test}).{self._seeds}"
@@ -70,7 +81,8 @@ class HonestTable:
             return ""
         found = [f"{_listed(held)} on {kind}" for kind, held in self.specific.items() if held]
         if found:
-            return f"Strengths of each head's own invent less than one for all at equal recall: {'; '.join(found)}."
+            less = f"Strengths of each head's own invent less than one for all at equal recall: {'; '.join(found)}."
+            return less if len(self.tables) >= SEEDS else less + self._seeds
         return f"No strength of each head's own ({', '.join(sorted(asked))}) invents less than one for all at equal recall."
 
     def _of_kind(self, kind: str, held: dict[str, list[float]]) -> str:
@@ -79,7 +91,10 @@ class HonestTable:
             return (
                 f"{where} none of {len(self.methods)} methods invents less than the plain model and than trivial means"
             )
-        return f"{where} {_listed(held)} invents less than the plain model and than trivial means"
+        less = f"{_listed(held)} invents less than the plain model and than trivial means"
+        if len(self.tables) >= SEEDS:
+            return f"{where} {less}"
+        return f"{where} nothing is shown; in {'this training' if len(self.tables) == 1 else 'both trainings'} {less}"
 
     @property
     def _test(self) -> str:
@@ -96,7 +111,7 @@ class HonestTable:
         if len(self.tables) < SEEDS:
             one = "One training seed" if len(self.tables) == 1 else f"{len(self.tables)} training seeds"
             return f" {one} cannot show it: that takes {ENOUGH} of {SEEDS}."
-        return f" Counted where at least {ENOUGH} of {len(self.tables)} training seeds agree."
+        return f" Counted where at least {self.need} of {len(self.tables)} training seeds agree."
 
     def frame(self) -> DataFrame:
         """A row for each model, means, strength and kind of picture."""
@@ -107,8 +122,8 @@ class HonestTable:
     def summary(self) -> dict[str, Any]:
         """The table as plain values."""
         return {
-            "sentence": self.sentence, "sentence_on_heads": self.sentence_on_heads, "better": self.shown,
-            "head_specific": self.specific, "pictures": self.pictures, "config": asdict(self.config),
+            "sentence": self.sentence, "sentence_on_heads": self.sentence_on_heads, "found": self.found,
+            "better": self.shown, "head_specific": self.specific, "pictures": self.pictures, "config": asdict(self.config),
             "models": [t.summary() for t in self.tables],
         }  # fmt: skip
 

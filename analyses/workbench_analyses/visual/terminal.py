@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench_analyses.visual.result import NAMES
 from workbench_analyses.visual.tables import chair_rows, partner_rows, pope_rows
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def terminal(scan: VisualScan) -> Any:
         said = "; ".join(f"{name} {_figure(x)}" for name, x in partner_rows(scan))
         lines.append(Text(f"{said} ({p.n} questions about {p.pictures} scenes)"))
     lines += ["", _heads(scan), Text(_agreement(scan)), Text(_words(scan))]
-    lines += [Text(f"{NAMES[name]} left out: {why}") for name, why in scan.heads.left_out.items()]
+    lines += [Text(f"{scan.names[name]} left out: {why}") for name, why in scan.heads.left_out.items()]
     c = scan.cost
     spent = ", ".join(f"{c[f'{n}_seconds']:.0f} s {n}" for n in ("behaviour", "score", "table"))
     lines += ["", Text(f"{spent}, {c['peak_memory_mib']:.0f} MiB at most")]
@@ -77,12 +76,12 @@ def _heads(scan: VisualScan) -> Any:
             row.append("–" if np.isnan(value) else f"{value:z.2f} ({low[h]:z.2f} to {high[h]:z.2f})")
         rows.append(row)
     n = scan.scores["vhd"].n
-    return _table(f"heads by VHD (95 % interval over {n} pictures)", ("head", *(NAMES[n] for n in names)), rows)
+    return _table(f"heads by VHD (95 % interval over {n} pictures)", ("head", *(scan.names[n] for n in names)), rows)
 
 
 def _agreement(scan: VisualScan) -> str:
     said = [
-        f"{NAMES[a.second if a.first == 'vhd' else a.first]} {a.spearman:.2f} ({a.low:.2f} to {a.high:.2f})"
+        f"{scan.names[a.second if a.first == 'vhd' else a.first]} {a.spearman:.2f} ({a.low:.2f} to {a.high:.2f})"
         for a in scan.agreements
         if "vhd" in (a.first, a.second) and not np.isnan(a.spearman)
     ]
