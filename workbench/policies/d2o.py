@@ -5,8 +5,9 @@ that keys receive, scaled to 0 … 1 over the heads of a layer, as the published
 and, half and half, the last ones and those that received most from all rows of the prompt. Evicted entries join the
 nearest kept key with the weight e^cosine, where the cosine reaches a threshold: the mean over all that are evicted. The
 paper lets the threshold follow later evictions (an exponential moving average); here the prompt is cut once and
-generated tokens stay, so the average never leaves its first value. The published code leaves the first two layers and the
-last one whole and repeats caches for every query head; here budgets are equal, and a group is cut once.
+generated tokens stay, so the average never leaves its first value. Nothing joins the last token of the prompt, which
+may be decoded once more. The published code leaves the first two layers and the last one whole and repeats caches for
+every query head; here budgets are equal, and a group is cut once.
 """
 
 from __future__ import annotations
