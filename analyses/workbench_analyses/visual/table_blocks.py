@@ -153,7 +153,7 @@ def _controlled(one: ModelTable, title: str) -> Table:
         for c in one.controlled
     ]  # fmt: skip
     caption = (
-        "Random heads in the place of a method's, or its scores shuffled; means over draws, at one strength, that "
+        "Random heads in the place of a method's, or its scores shuffled; means over draws, at the strength "
         "chosen on the last kind of pictures. Not chosen: no strength helped there, so random heads stand beside the middle "
         "one, which nobody chose."
     )
