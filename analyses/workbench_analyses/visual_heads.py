@@ -37,7 +37,7 @@ class ScanVisual:
     unreadable: str = chz.field(default="refuse", doc="a picture that cannot be read: refuse or skip")
     samples: int = chz.field(default=64, doc="scenes of each kind, or pictures, that heads are scored on")
     choose: int = chz.field(default=40, doc="as many others, on which strengths are chosen")
-    report: int = chz.field(default=80, doc="as many others, which are reported")
+    report: int = chz.field(default=64, doc="as many others, which are reported")
     longest: int | None = chz.field(default=None, doc="tokens of a caption, at most; default: 48 for scenes, else 256")
     contrast: str = chz.field(default="probability", doc="causal contrast of: probability, absolute or log")
     tau: float | None = chz.field(default=None, doc="phi of a visual sink; default: 20·√(width / 4096)")
