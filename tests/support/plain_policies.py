@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tiny_models
 import torch
 
@@ -30,6 +31,18 @@ def texts(model, again, more=0):
     batch = Batch.of(cases, model.device)
     prompts, full = read_whole(model, batch)
     return batch, prompts, full
+
+
+@pytest.fixture(scope="module", name="model")
+def a_model(tmp_path_factory):
+    """One for the tests of a file."""
+    return tiny(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=AGAIN, name="asked")
+def some_texts(request, model):
+    """With the question seen, and asked after the cut."""
+    return texts(model, request.param)
 
 
 def setting(budget, prefill="full", seed=0):

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
-from plain_policies import AGAIN, HEADS, KV, LAYERS, LENGTHS, check, setting, simulate, texts, tiny
+from plain_policies import (  # noqa: F401
+    HEADS,
+    KV,
+    LAYERS,
+    LENGTHS,
+    a_model,
+    check,
+    setting,
+    simulate,
+    some_texts,
+)
 
 import workbench as wb
 from workbench.errors import BadInput, Unsupported
@@ -17,16 +27,6 @@ from workbench.simulation.cases import Batch, Case
 from workbench.simulation.costs import costs
 from workbench.simulation.quality import quality
 from workbench.simulation.reading_prompts import read_whole, suits
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(scope="module", params=[0, 1], ids=AGAIN)
-def asked(request, model):
-    return texts(model, request.param)
 
 
 def test_the_full_cache_says_what_the_model_says(model, asked):

@@ -5,35 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from plain_policies import (
-    AGAIN,
+from plain_policies import (  # noqa: F401
     GROUP,
     HEADS,
     KV,
     LAYERS,
+    a_model,
     best,
     check,
     masked_run,
     plain_scores,
     setting,
     simulate,
-    texts,
-    tiny,
+    some_texts,
     with_scores,
 )
 
 from workbench.policies import named
 from workbench.simulation.costs import costs
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(scope="module", params=[0, 1], ids=AGAIN)
-def asked(request, model):
-    return texts(model, request.param)
 
 
 @pytest.mark.parametrize("budget", [0.2, 0.55])

@@ -7,18 +7,17 @@ import math
 import numpy as np
 import pytest
 import torch
-from plain_policies import (
-    AGAIN,
+from plain_policies import (  # noqa: F401
     GROUP,
     KV,
     LAYERS,
+    a_model,
     best,
     check,
     plain_scores,
     setting,
     simulate,
-    texts,
-    tiny,
+    some_texts,
     with_scores,
 )
 
@@ -27,16 +26,6 @@ from workbench.policies.d2o import allotted
 from workbench.policies.merging import merged
 from workbench.policies.scheme import Seen
 from workbench.simulation.costs import costs
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(scope="module", params=[0, 1], ids=AGAIN)
-def asked(request, model):
-    return texts(model, request.param)
 
 
 def mixture(keys, kept, weigh, least):

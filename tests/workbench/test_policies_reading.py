@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from plain_policies import AGAIN, GROUP, HEADS, KV, LAYERS, best, check, setting, simulate, texts, tiny, with_scores
+from plain_policies import (  # noqa: F401
+    GROUP,
+    HEADS,
+    KV,
+    LAYERS,
+    a_model,
+    best,
+    check,
+    setting,
+    simulate,
+    some_texts,
+    texts,
+    with_scores,
+)
 
 from workbench.policies import named
 from workbench.simulation.costs import costs
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(scope="module", params=[0, 1], ids=AGAIN)
-def asked(request, model):
-    return texts(model, request.param)
 
 
 def test_exact_top_keys_are_read_by_every_query_head(model, asked):

@@ -6,6 +6,8 @@ evaluation). One-shot prefill attends fully in all heads; as trained every row s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from workbench.policies import PREFILLS, Policy
 from workbench.policies.scheme import Scheme
 from workbench.policies.setting import Setting
@@ -16,24 +18,38 @@ SHARE = {True: 0.5, False: 0.25}
 """Published shares of full heads: with and without grouped queries."""
 
 
-def _make(setting: Setting) -> Scheme:
-    k, window = setting.split(1.0, 2)
-    sink = max(1, window * SINK // (SINK + RECENT))
-    return streaming(setting, setting.full(k), sink, window - sink, full_heads=k)
+Rule = Callable[..., Scheme]
+"""From a setting, the full heads, sinks and recent tokens of the others to what is kept."""
 
 
-def _published(setting: Setting) -> Scheme:
-    setting.shorter(SINK + RECENT)
-    k = round(SHARE[setting.group > 1] * setting.size)
-    return streaming(setting, setting.full(k), SINK, RECENT, full_heads=k)
+def solved(rule: Rule) -> Callable[[Setting], Scheme]:
+    """A rule whose full heads and window are solved from the budget."""
+
+    def make(setting: Setting) -> Scheme:
+        k, window = setting.split(1.0, 2)
+        sink = max(1, window * SINK // (SINK + RECENT))
+        return rule(setting, setting.full(k), sink, window - sink, full_heads=k)
+
+    return make
+
+
+def as_published(rule: Rule) -> Callable[[Setting], Scheme]:
+    """A rule with the published constants."""
+
+    def make(setting: Setting) -> Scheme:
+        setting.shorter(SINK + RECENT)
+        k = round(SHARE[setting.group > 1] * setting.size)
+        return rule(setting, setting.full(k), SINK, RECENT, full_heads=k)
+
+    return make
 
 
 POLICY = Policy(
     "duo",
     "DuoAttention: the listed heads hold everything, the others the first tokens and the last ones",
     "arXiv 2410.10819",
-    _make,
-    _published,
+    solved(streaming),
+    as_published(streaming),
     needs="list",
     prefills=PREFILLS,
 )

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool
 
 from workbench.policies import Policy
-from workbench.policies.duo_attention import RECENT, SHARE, SINK
+from workbench.policies.duo_attention import as_published, solved
 from workbench.policies.scheme import Kept, Scheme, Seen, chosen, first
 from workbench.policies.setting import Setting
 
@@ -30,23 +30,11 @@ def fixed_window(
     return Scheme(keep, setting.told(**told, sink=sink, recent=recent))
 
 
-def _make(setting: Setting) -> Scheme:
-    k, window = setting.split(1.0, 2)
-    sink = max(1, window * SINK // (SINK + RECENT))
-    return fixed_window(setting, setting.full(k), sink, window - sink, full_heads=k)
-
-
-def _published(setting: Setting) -> Scheme:
-    setting.shorter(SINK + RECENT)
-    k = round(SHARE[setting.group > 1] * setting.size)
-    return fixed_window(setting, setting.full(k), SINK, RECENT, full_heads=k)
-
-
 POLICY = Policy(
     "kvpress",
     "DuoAttention in kvpress 0.5.5: the window of the other heads stays where the prompt ends, what follows is kept",
     "github NVIDIA/kvpress, DuoAttentionPress",
-    _make,
-    _published,
+    solved(fixed_window),
+    as_published(fixed_window),
     needs="list",
 )

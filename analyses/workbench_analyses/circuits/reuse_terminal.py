@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from workbench.terminal_table import terminal_table
 from workbench_analyses.circuits import reuse_tables as tables
 from workbench_analyses.circuits.reuse_result import PRIMARY
 
@@ -24,14 +24,14 @@ def terminal(result: Reuse) -> Any:
     lines: list[Any] = [
         Text(f"A: {_about(result, 0)}"), Text(f"B: {_about(result, 1)}"), Text(result.verdict, style="bold"),
         Text(f"shared by patching: {tables.heads_in_words(shared)}" if shared else "shared by patching: no head"), "",
-        _table(OVERLAP, tables.OVERLAP, tables.overlap_rows(result)),
-        _table("heads by patching, over the threshold", tables.SWEEP, tables.sweep_rows(result)),
-        _table("overlap of halves of the prompts, |A ∩ B| / min", tables.CEILING, tables.ceiling_rows(result)),
-        _table("stages, aligned by depth and channel", tables.STAGES, tables.stage_rows(result)),
+        terminal_table(OVERLAP, tables.OVERLAP, tables.overlap_rows(result)),
+        terminal_table("heads by patching, over the threshold", tables.SWEEP, tables.sweep_rows(result)),
+        terminal_table("overlap of halves of the prompts, |A ∩ B| / min", tables.CEILING, tables.ceiling_rows(result)),
+        terminal_table("stages, aligned by depth and channel", tables.STAGES, tables.stage_rows(result)),
     ]  # fmt: skip
     for i, one in enumerate(result.transfers):
         title = f"{result.names[i]}, done by some heads alone (others give another prompt's output), n = {one.n}"
-        lines.append(_table(title, tables.TRANSFER, tables.transfer_rows(result, i)))
+        lines.append(terminal_table(title, tables.TRANSFER, tables.transfer_rows(result, i)))
     if result.edges is not None:
         e = result.edges
         lines.append(
@@ -52,15 +52,3 @@ def _about(result: Reuse, index: int) -> str:
     c = side.circuit
     counts = f"{len(c.carrying)} heads by patching, {len(c.needed)} by ablation"
     return f"{result.names[index]} ({c.task}, {c.model.name}, {counts})"
-
-
-def _table(title: str, columns: Sequence[str], rows: tables.Rows) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left")
-    for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i == 0 else "right")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table

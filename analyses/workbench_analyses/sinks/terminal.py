@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.terminal_table import terminal_table
 from workbench.views.text import visible
 from workbench_analyses.sinks.against import Against
 from workbench_analyses.sinks.causal import DECIDING, OPS, SINKS
@@ -37,18 +38,6 @@ def terminal(scan: SinkScan) -> Any:
     return Group(*lines)
 
 
-def _table(title: str, columns: tuple[str, ...], rows: list[list[str]], left: int = 0) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left")
-    for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i < left else "right")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
-
-
 def _heads(scan: SinkScan) -> Any:
     (low, high), hidden = scan.scores.interval(), scan.companions["hidden"].values
     parked, learned = {p.head: p for p in scan.parked}, scan.companions.get("learned")
@@ -62,7 +51,9 @@ def _heads(scan: SinkScan) -> Any:
     columns = ("head", "parks on", "receives", "first token", "interval", "hidden a text")
     more = f"; {len(parked) - ROWS} more in the report" if len(parked) > ROWS else ""
     title = "heads that park" if parked else "no head parks; nearest by attention to the first token"
-    return _table(f"{title} (95 % interval over texts){more}", (*columns, "learned sink") if learned else columns, rows)
+    return terminal_table(
+        f"{title} (95 % interval over texts){more}", (*columns, "learned sink") if learned else columns, rows, left=0
+    )
 
 
 def _tokens(scan: SinkScan) -> Any:
@@ -80,12 +71,12 @@ def _tokens(scan: SinkScan) -> Any:
         "‖k‖ ÷ median",
         "α·‖v‖ ÷ ‖z‖",
     )
-    return _table("corrected rule, natural texts", columns, rows)
+    return terminal_table("corrected rule, natural texts", columns, rows, left=0)
 
 
 def _rules(scan: SinkScan) -> Any:
     rows = [[r.texts, r.rule, f"{r.keys:.1f}", str(r.heads)] for r in rule_rows(scan)]
-    return _table("what each rule flags", ("texts", "rule", "keys a text, all heads", "heads"), rows, left=2)
+    return terminal_table("what each rule flags", ("texts", "rule", "keys a text, all heads", "heads"), rows, left=2)
 
 
 def _massive(scan: SinkScan) -> str:
@@ -112,7 +103,7 @@ def _checks(scan: SinkScan) -> Any:
         f"without the sink: {what}. value 0, key blocked: more than in other heads of the layer (95 % interval over n "
         "texts)"
     )
-    return _table(title, columns, rows)
+    return terminal_table(title, columns, rows, left=0)
 
 
 def _spread(d: Difference) -> str:

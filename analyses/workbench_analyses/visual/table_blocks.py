@@ -72,13 +72,18 @@ def _span(layers: Sequence[int]) -> str:
     return ", ".join(f"{r[0]}–{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)
 
 
+def _points(drop: float) -> int | float:
+    points = round(100 * drop, 6)
+    return int(points) if points == int(points) else points
+
+
 def _compared(one: ModelTable, kind: str, title: str) -> Table:
     columns = (
         "method", "points of recall lost", "strength", "invented", "plain", "best trivial means", "its invented",
         "against plain (95 %)", "against trivial (95 %)", "against the same in all heads (95 %)", "better",
     )  # fmt: skip
     rows = [
-        [c.method, 100 * c.drop, c.strength if c.place else None, c.invented, c.base, c.baseline, c.baseline_invented,
+        [c.method, _points(c.drop), c.strength if c.place else None, c.invented, c.base, c.baseline, c.baseline_invented,
          c.against_base, c.against_baseline, c.beside, "yes" if c.better else "no"]
         for c in one.compared[kind]
     ]  # fmt: skip

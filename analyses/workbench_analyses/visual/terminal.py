@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.terminal_table import terminal_table
 from workbench_analyses.visual.tables import chair_rows, partner_rows, pope_rows
 
 if TYPE_CHECKING:
@@ -35,25 +36,13 @@ def terminal(scan: VisualScan) -> Any:
     return Group(*lines)
 
 
-def _table(title: str, columns: tuple[str, ...], rows: list[list[str]], left: int = 1) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left")
-    for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i < left else "right")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
-
-
 def _chair(scan: VisualScan) -> Any:
     rows = [
         [kind, *(_figure(x) for x in figures), f"{length[0]:.1f}", f"{unique:.2f}", _figure(repeated)]
         for kind, *figures, length, unique, repeated in chair_rows(scan)
     ]
     columns = ("captions", "CHAIR_S", "CHAIR_I", "CHAIR_I distinct", "recall", "words", "unique words", "said twice")
-    return _table("captions, nothing done to the model (95 % interval over pictures)", columns, rows)
+    return terminal_table("captions, nothing done to the model (95 % interval over pictures)", columns, rows)
 
 
 def _pope(scan: VisualScan) -> Any:
@@ -62,7 +51,7 @@ def _pope(scan: VisualScan) -> Any:
         for kind, strategy, n, accuracy, _, _, _, yes, false, unparsed in pope_rows(scan)
     ]
     columns = ("questions (POPE)", "negatives", "n", "accuracy", "says yes", "yes to absent", "unparsed")
-    return _table("is there a … ?", columns, rows, left=2)
+    return terminal_table("is there a … ?", columns, rows, left=2)
 
 
 def _heads(scan: VisualScan) -> Any:
@@ -76,7 +65,9 @@ def _heads(scan: VisualScan) -> Any:
             row.append("–" if np.isnan(value) else f"{value:z.2f} ({low[h]:z.2f} to {high[h]:z.2f})")
         rows.append(row)
     n = scan.scores["vhd"].n
-    return _table(f"heads by VHD (95 % interval over {n} pictures)", ("head", *(scan.names[n] for n in names)), rows)
+    return terminal_table(
+        f"heads by VHD (95 % interval over {n} pictures)", ("head", *(scan.names[n] for n in names)), rows
+    )
 
 
 def _agreement(scan: VisualScan) -> str:
