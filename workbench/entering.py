@@ -1,7 +1,8 @@
 """One way into every analysis: a whole config, a name or a loaded model, and what is checked before torch is imported.
 
 A new analysis says `config, loaded = entered(ItsConfig, model, options)`, makes cheap checks of its own, calls
-`check_cheaply(config, loaded)`, imports what is heavy and runs a `workbench.jobs.Job`; its `question()` is `asked(self)`.
+`check_cheaply(config, loaded)`, imports what is heavy and runs a `workbench.jobs.Job`; `workbench.model_options` has the
+options that its config shares with others, and the question that it asks.
 """
 
 from __future__ import annotations
@@ -11,9 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import chz
 
-from workbench import backend_names
 from workbench.atomic import check_writable
-from workbench.option_values import CALM
 from workbench.sources import locate
 
 if TYPE_CHECKING:
@@ -50,8 +49,3 @@ def check_cheaply(config: Any, loaded: Model | None) -> None:
         locate(str(config.model), config.trust_remote_code)
     if config.out:
         check_writable(config.out)
-
-
-def asked(config: Any, aside: tuple[str, ...] = CALM) -> dict[str, Any]:
-    """A run's question: every option of a chz config but those aside, and but a backend that nobody chose."""
-    return {k: v for k, v in chz.asdict(config).items() if k not in aside and (k, v) != backend_names.UNSAID}

@@ -1,6 +1,6 @@
 """The work of one command: its model, its run folder if one is written, its stages; how all of them begin and end.
 
-A new analysis: `job = Job(config, model)`; `with job.running("its-name", config.question()) as stages:` compute with
+A new analysis: `job = Job(config, model)`; `with job.running("its-name", config.question_asked()) as stages:` compute with
 `job.remember`, make the result with `job.cost()` and `job.path`, and call `job.keep(result, files)`.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from workbench.errors import BadInput, did_you_mean
 
@@ -27,6 +28,20 @@ def one_of(name: str, value: str, known: Sequence[str]) -> str:
     if value not in known:
         raise BadInput(f"{name}={value}: use {', '.join(known)}.{did_you_mean(str(value), known)}")
     return value
+
+
+def at_least(config: Any, **least: int) -> None:
+    """Checks numbers of a config by name; those that are None are not given. Raises BadInput."""
+    for name, bound in least.items():
+        value = getattr(config, name)
+        if value is not None and value < bound:
+            raise BadInput(f"{name}={value}: give at least {bound}")
+
+
+def percentages(name: str, values: Sequence[float]) -> None:
+    """Checks that there are some, all from 0 to 100. Raises BadInput."""
+    if not values or min(values) < 0 or max(values) > 100:
+        raise BadInput(f"{name}={list(values)}: {name} are percentages from 0 to 100")
 
 
 def either(known: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from workbench.casting import NotThat, cast, conform, type_name
 from workbench.command import Command
 from workbench.config_files import read_config
 from workbench.errors import BadInput, did_you_mean
+from workbench.model_options import fields_of
 
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "required"})()
 RESERVED = {
@@ -45,10 +46,10 @@ class Request:
 
 
 def options_of(config: type) -> dict[str, Option]:
-    """Every option of a chz class by its dotted key, nested classes included, in the order of the fields."""
+    """Every option of a chz class by its dotted key, nested classes included, in the order of `fields_of`."""
     found: dict[str, Option] = {}
-    for field in chz.chz_fields(config).values():
-        name, default = field.logical_name, _default(field)
+    for name, field in fields_of(config).items():
+        default = _default(field)
         nested: Any = next((arm for arm in (field.x_type, *get_args(field.x_type)) if chz.is_chz(arm)), None)
         if nested is None:
             found[name] = Option(name, field.x_type, default, field._doc)

@@ -30,6 +30,8 @@ class Source:
 
 def locate(source: str, trust_remote_code: bool = False) -> Source:
     """Where a model is. Raises ModelError, in one line with the remedy, for what cannot be loaded from there."""
+    if not source.strip():
+        raise ModelError("model= is empty: name a bundled model, a local folder or a hub id")
     if source in catalogue.PLANTED:
         return Source(source, source, catalogue.PLANTED[source].label)
     if source in catalogue.BUNDLED:

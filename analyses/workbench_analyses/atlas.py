@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import chz
 
-from workbench import backend_names
 from workbench.command import Command
-from workbench.entering import asked, check_cheaply, entered
+from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.option_values import DTYPES, either, one_of
+from workbench.model_options import MODEL, AttendingOptions
+from workbench.option_values import at_least
 
 if TYPE_CHECKING:
     from workbench.models import Model
@@ -24,10 +24,10 @@ LEAST_LENGTH = 64
 
 
 @chz.chz
-class Atlas:
-    """Options of the atlas; all but out, device and batch can change a number and belong to the question."""
+class Atlas(AttendingOptions):
+    """Options of the atlas."""
 
-    model: str = chz.field(default="llama", doc="bundled name, local Hugging Face folder or hub id")
+    model: str = chz.field(default="llama", doc=MODEL)
     also: str | None = chz.field(default=None, doc="a second model, shown beside the first")
     texts: str | None = chz.field(default=None, doc="your corpus: a text file or a folder of .txt files")
     tokens: int = chz.field(
@@ -42,30 +42,15 @@ class Atlas:
     circuit: str | None = chz.field(default=None, doc="run of trace-circuit, whose roles become scores")
     bos: bool | None = chz.field(default=None, doc="begin texts with BOS; default: where the tokenizer has one")
     seed: int = chz.field(default=0, doc="draws texts and prompts")
-    dtype: str = chz.field(default="float32", doc=either(DTYPES))
-    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
-    backend: str = chz.field(default="auto", doc=backend_names.DOC)
-    trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     batch: int = chz.field(default=8, doc="texts in one forward")
-    out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
 
     @chz.validate
     def _sane(self) -> None:
-        backend_names.checked(self.backend)
-        one_of("dtype", self.dtype, DTYPES)
-        if self.tokens < LEAST_LENGTH:
-            raise BadInput(f"tokens={self.tokens}: give at least {LEAST_LENGTH}")
-        if self.samples < 2 or self.batch < 1 or self.seed < 0:
-            raise BadInput("samples must be at least 2 (intervals are over texts), batch at least 1, seed at least 0")
-        for name in ("sequences", "needles", "repeats", "ioi", "scenes"):
-            if getattr(self, name) < 0:
-                raise BadInput(f"{name}={getattr(self, name)}: give 0 or more")
+        if self.samples < 2:
+            raise BadInput(f"samples={self.samples}: give at least 2, intervals are over texts")
+        at_least(self, tokens=LEAST_LENGTH, sequences=0, needles=0, repeats=0, ioi=0, scenes=0)
         if self.sequences > self.samples:
             raise BadInput(f"sequences={self.sequences}: they are taken from samples={self.samples} corpus texts")
-
-    def question(self) -> dict[str, Any]:
-        """Every option that can change a number."""
-        return asked(self)
 
 
 def atlas(model: Model | str | Atlas = "llama", **options: Any) -> HeadAtlas:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import chz
 
-from workbench import backend_names
 from workbench.command import Command
-from workbench.entering import asked, check_cheaply, entered
+from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.option_values import DTYPES, either, one_of
+from workbench.model_options import MODEL, AttendingOptions
+from workbench.option_values import at_least, one_of
 
 if TYPE_CHECKING:
     from workbench.models import Model
@@ -25,10 +25,10 @@ LEAST_LENGTH = 64
 
 
 @chz.chz
-class ScanSinks:
-    """Options of the scan; all but out, device and batch can change a number and belong to the question."""
+class ScanSinks(AttendingOptions):
+    """Options of the scan."""
 
-    model: str = chz.field(default="llama", doc="bundled name, local Hugging Face folder or hub id")
+    model: str = chz.field(default="llama", doc=MODEL)
     texts: str | None = chz.field(default=None, doc="your texts: a text file or a folder of .txt files")
     tokens: int = chz.field(default=512, doc="T: tokens of each probe text, BOS included")
     samples: int = chz.field(default=8, doc="natural texts, and as many of random tokens")
@@ -46,22 +46,15 @@ class ScanSinks:
     controls: int = chz.field(default=2, doc="heads of the same layer that each of them is compared with, at most")
     recent: int = chz.field(default=64, doc="keys that a window keeps beside the sinks")
     seed: int = chz.field(default=0, doc="draws texts and controls")
-    dtype: str = chz.field(default="float32", doc=either(DTYPES))
-    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
-    backend: str = chz.field(default="auto", doc=backend_names.DOC)
-    trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     batch: int = chz.field(default=32, doc="texts or edited variants in one forward")
-    out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
 
     @chz.validate
     def _sane(self) -> None:
-        backend_names.checked(self.backend)
         if self.tokens < LEAST_LENGTH:
             raise BadInput(f"tokens={self.tokens}: give at least {LEAST_LENGTH}")
         if not 2 <= self.epsilon_tokens <= self.tokens:
             raise BadInput(f"epsilon_tokens={self.epsilon_tokens}: give 2 to tokens={self.tokens}")
-        if self.samples < 2 or self.batch < 1 or self.checked < 1 or self.controls < 1 or self.seed < 0:
-            raise BadInput("samples must be at least 2; batch, checked and controls at least 1; seed at least 0")
+        at_least(self, samples=2, checked=1, controls=1)
         if self.a < 1:
             raise BadInput(f"a={self.a:g}: a sink receives more than its share, give at least 1")
         if not (0 < self.epsilon < 1 and 0 < self.absolute < 1):
@@ -71,14 +64,8 @@ class ScanSinks:
                 f"recent={self.recent}: a window must leave something out of tokens={self.tokens} and "
                 f"check_tokens={self.check_tokens}: give 1 to {room - 1}"
             )
-        if self.massive_least < 0 or self.massive_ratio < 1:
-            raise BadInput("massive_least must be at least 0 and massive_ratio at least 1")
-        for name, known in (("proof", PROOFS), ("dtype", DTYPES)):
-            one_of(name, getattr(self, name), known)
-
-    def question(self) -> dict[str, Any]:
-        """Every option that can change a number."""
-        return asked(self)
+        at_least(self, massive_least=0, massive_ratio=1)
+        one_of("proof", self.proof, PROOFS)
 
 
 def scan(model: Model | str | ScanSinks = "llama", **options: Any) -> SinkScan:

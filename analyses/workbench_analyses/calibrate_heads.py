@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import chz
 
-from workbench import backend_names
 from workbench.command import Command
-from workbench.entering import asked, check_cheaply, entered
+from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.option_values import DTYPES, RECEIVERS, SINK_RULES, either, one_of
+from workbench.model_options import MODEL, AttendingOptions
+from workbench.option_values import RECEIVERS, SINK_RULES, either, one_of
 
 if TYPE_CHECKING:
     from workbench.models import Model
@@ -27,10 +27,10 @@ LEAST = 40
 
 
 @chz.chz
-class CalibrateHeads:
-    """Options of the experiment; all but out, device and batch can change a number and belong to the question."""
+class CalibrateHeads(AttendingOptions):
+    """Options of the experiment."""
 
-    model: str = chz.field(default="llama", doc="bundled name, local Hugging Face folder or hub id")
+    model: str = chz.field(default="llama", doc=MODEL)
     task: str = chz.field(default="needle-choice", doc="needle-choice, yes-no, or JSONL of prompt, choices, answer")
     heads: str | None = chz.field(default=None, doc="a file with a list: it is judged, no head is selected")
     samples: int = chz.field(default=1000, doc="samples, at most; half selects heads, half judges the list")
@@ -49,17 +49,11 @@ class CalibrateHeads:
     draws: int = chz.field(default=20, doc="random lists, layer by layer of the same size")
     template: str = chz.field(default="auto", doc="auto, chat or none")
     seed: int = chz.field(default=0, doc="draws samples, halves, tosses and controls")
-    dtype: str = chz.field(default="float32", doc=either(DTYPES))
-    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
-    backend: str = chz.field(default="auto", doc=backend_names.DOC)
-    trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     batch: int = chz.field(default=32, doc="rows in one forward")
-    out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
 
     @chz.validate
     def _sane(self) -> None:
-        backend_names.checked(self.backend)
-        for name, known in (("rule", SINK_RULES), ("receivers", RECEIVERS), ("score", SCORES), ("dtype", DTYPES)):
+        for name, known in (("rule", SINK_RULES), ("receivers", RECEIVERS), ("score", SCORES)):
             one_of(name, getattr(self, name), known)
         if self.samples < LEAST:
             raise BadInput(f"samples={self.samples}: give at least {LEAST}, of which half select and half judge")
@@ -79,12 +73,6 @@ class CalibrateHeads:
             raise BadInput(f"level={self.level}: a rate between 0 and 1")
         if self.draws < 19:
             raise BadInput(f"draws={self.draws}: fewer than 19 random lists can give no p of .05")
-        if self.batch < 1 or self.seed < 0:
-            raise BadInput("batch must be at least 1, seed at least 0")
-
-    def question(self) -> dict[str, Any]:
-        """Every option that can change a number."""
-        return asked(self)
 
 
 def calibrate(model: Model | str | CalibrateHeads = "llama", **options: Any) -> Calibration:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import chz
 
-from workbench import backend_names
 from workbench.command import Command
-from workbench.entering import asked, check_cheaply, entered
+from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.option_values import DTYPES, either, one_of
+from workbench.model_options import AttendingOptions
+from workbench.option_values import at_least, either, one_of
 from workbench.policies import PREFILLS
 from workbench_analyses.kv_policies import model_of
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @chz.chz
-class ChooseCut:
-    """Options; all but out, device and batch can change a number and belong to the question."""
+class ChooseCut(AttendingOptions):
+    """Options of the curve of cuts."""
 
     run: str | None = chz.field(default=None, doc="run folder or score file with the list")
     model: str | None = chz.field(default=None, doc="bundled name, folder or hub id; default: that of RUN, or llama")
@@ -40,28 +40,12 @@ class ChooseCut:
     )
     chunk: int = chz.field(default=256, doc="tokens of a chunk, where the prompt is read by chunks")
     seed: int = chz.field(default=0, doc="draws needles and haystacks")
-    dtype: str = chz.field(default="float32", doc=either(DTYPES))
-    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
-    backend: str = chz.field(default="auto", doc=backend_names.DOC)
-    trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     batch: int = chz.field(default=16, doc="prompts in one forward")
-    out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
 
     @chz.validate
     def _sane(self) -> None:
-        backend_names.checked(self.backend)
-        for name, known in (("dtype", DTYPES), ("prefill", PREFILLS)):
-            one_of(name, getattr(self, name), known)
-        for name, least in (
-            ("sink_size", 0), ("recent_size", 1), ("context", 64), ("served", 1), ("samples", 2), ("chunk", 1),
-            ("seed", 0), ("batch", 1),
-        ):  # fmt: skip
-            if (value := getattr(self, name)) is not None and value < least:
-                raise BadInput(f"{name}={value}: give at least {least}")
-
-    def question_asked(self) -> dict[str, Any]:
-        """Every option that can change a number."""
-        return asked(self)
+        one_of("prefill", self.prefill, PREFILLS)
+        at_least(self, sink_size=0, recent_size=1, context=64, served=1, samples=2, chunk=1)
 
 
 def choose(scores: HeadScores | str | ChooseCut, model: Model | str | None = None, **options: Any) -> Cuts:
@@ -77,8 +61,8 @@ def choose(scores: HeadScores | str | ChooseCut, model: Model | str | None = Non
     else:
         given = None if isinstance(scores, str) else scores
         options = {**options, "run": None if given is not None else scores}
-        config, loaded = entered(ChooseCut, "" if model is None else model, options)
-    config = chz.replace(config, model=config.model or model_of(config.run))
+        config, loaded = entered(ChooseCut, model_of(options["run"]) if model is None else model, options)
+    config = chz.replace(config, model=model_of(config.run) if config.model is None else config.model)
     if given is None:
         _check(config)
     check_cheaply(config, loaded)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import chz
 
-from workbench import backend_names
 from workbench.command import Command
-from workbench.entering import asked, check_cheaply, entered
+from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.option_values import DTYPES, either, one_of
+from workbench.model_options import AttendingOptions
+from workbench.option_values import at_least, one_of, percentages
 from workbench_analyses.kv_policies import LEAST, QUESTIONS, Simulate, model_of
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ FIT_SEED = 70_000
 
 
 @chz.chz
-class FitWindows:
-    """Options of the fit; all but out, device and batch can change a number and belong to the question."""
+class FitWindows(AttendingOptions):
+    """Options of the fit."""
 
     heads: str | None = chz.field(
         default=None, doc="run folder or score file of the list to compare with; default: needles find it here"
@@ -54,31 +54,18 @@ class FitWindows:
     haystack: str | None = chz.field(default=None, doc="your haystack: a text file or a folder of .txt files")
     template: str = chz.field(default="auto", doc="auto, chat or none")
     seed: int = chz.field(default=0, doc="draws needles, haystacks and what is dealt anew")
-    dtype: str = chz.field(default="float32", doc=either(DTYPES))
-    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
-    backend: str = chz.field(default="auto", doc=backend_names.DOC)
-    trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     batch: int = chz.field(default=16, doc="prompts in one forward")
-    out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
 
     @chz.validate
     def _sane(self) -> None:
-        backend_names.checked(self.backend)
-        for name, known in (("question", QUESTIONS), ("dtype", DTYPES)):
-            one_of(name, getattr(self, name), known)
+        one_of("question", self.question, QUESTIONS)
         if not self.at or set(self.at) - set(ROWS) or len(set(self.at)) < len(self.at):
             raise BadInput(f"at={','.join(self.at)}: use told, read or both")
         wrong = [t for t in (self.tolerance, *self.beside) if not 0 < t < float("inf")]
         if wrong:
             raise BadInput(f"tolerance {wrong[0]:g}: give shares of a head's output, above 0")
-        if not self.depths or min(self.depths) < 0 or max(self.depths) > 100:
-            raise BadInput(f"depths={list(self.depths)}: depths are percentages from 0 to 100")
-        for name, least in (
-            ("context", LEAST), ("sink", 0), ("least", 1), ("prompts", 2), ("samples", 2), ("texts", 0), ("draws", 0),
-            ("seed", 0), ("batch", 1),
-        ):  # fmt: skip
-            if getattr(self, name) < least:
-                raise BadInput(f"{name}={getattr(self, name)}: give at least {least}")
+        percentages("depths", self.depths)
+        at_least(self, context=LEAST, sink=0, least=1, prompts=2, samples=2, texts=0, draws=0)
         if self.least >= self.context:
             raise BadInput(f"least={self.least} is no smaller than context={self.context}: there is nothing to fit")
 
@@ -86,10 +73,6 @@ class FitWindows:
     def tolerances(self) -> tuple[float, ...]:
         """All that are checked, rising."""
         return tuple(sorted({self.tolerance, *self.beside}))
-
-    def question_asked(self) -> dict[str, Any]:
-        """Every option that can change a number."""
-        return asked(self)
 
     def checking(self) -> Simulate:
         """The simulation that the windows are checked in."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import chz
 
-from workbench import backend_names
 from workbench.command import Command
-from workbench.entering import asked, check_cheaply, entered
+from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.option_values import DTYPES, either, one_of
+from workbench.model_options import AttendingOptions
+from workbench.option_values import at_least, one_of, percentages
 
 if TYPE_CHECKING:
     from workbench.models import Model
@@ -25,8 +25,8 @@ LEAST = 128
 
 
 @chz.chz
-class Simulate:
-    """Options of the simulation; all but out, device and batch can change a number and belong to the question."""
+class Simulate(AttendingOptions):
+    """Options of the simulation."""
 
     heads: str | None = chz.field(
         default=None, doc="run folder or score file with the heads under test; default: needles find them here"
@@ -58,40 +58,23 @@ class Simulate:
     haystack: str | None = chz.field(default=None, doc="your haystack: a text file or a folder of .txt files")
     template: str = chz.field(default="auto", doc="auto, chat or none")
     seed: int = chz.field(default=0, doc="draws needles, haystacks and random lists")
-    dtype: str = chz.field(default="float32", doc=either(DTYPES))
-    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
-    backend: str = chz.field(default="auto", doc=backend_names.DOC)
-    trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     batch: int = chz.field(default=16, doc="prompts in one forward")
-    out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
 
     @chz.validate
     def _sane(self) -> None:
-        backend_names.checked(self.backend)
-        for name, known in (("question", QUESTIONS), ("dtype", DTYPES)):
-            one_of(name, getattr(self, name), known)
+        one_of("question", self.question, QUESTIONS)
         if not self.policy or len(set(self.policy)) < len(self.policy):
             raise BadInput(f"policy={','.join(self.policy)}: name at least one policy, each once")
         wrong = [b for b in self.budgets if not 0 < b < 1]
         if not self.budgets or wrong:
             raise BadInput(f"budgets={','.join(f'{b:g}' for b in wrong or self.budgets)}: shares between 0 and 1")
-        if not self.depths or min(self.depths) < 0 or max(self.depths) > 100:
-            raise BadInput(f"depths={list(self.depths)}: depths are percentages from 0 to 100")
-        for name, least in (
-            ("context", LEAST), ("samples", 2), ("texts", 0), ("rows", 1), ("chunk", 1), ("draws", 0),
-            ("seed", 0), ("batch", 1),
-        ):  # fmt: skip
-            if getattr(self, name) < least:
-                raise BadInput(f"{name}={getattr(self, name)}: give at least {least}")
+        percentages("depths", self.depths)
+        at_least(self, context=LEAST, samples=2, texts=0, rows=1, chunk=1, draws=0)
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """The tasks that are generated."""
         return () if self.tasks == ("none",) else self.tasks
-
-    def question_asked(self) -> dict[str, Any]:
-        """Every option that can change a number."""
-        return asked(self)
 
 
 def simulate(model: Model | str | Simulate = "llama", **options: Any) -> Simulation:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import chz
 
 from workbench.command import Command
-from workbench.entering import asked, check_cheaply, entered
+from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.option_values import EXACT_DTYPES, MISFITS, either, one_of
+from workbench.model_options import MODEL, ExactOptions
+from workbench.option_values import MISFITS, at_least, either, one_of
 
 if TYPE_CHECKING:
     from workbench.models import Model
@@ -29,10 +30,10 @@ _HEAD = re.compile(r"L?(\d+)[.H](\d+)")
 
 
 @chz.chz
-class RepairHeads:
-    """Options of the experiment; all but out, device and batch can change a number and belong to the question."""
+class RepairHeads(ExactOptions):
+    """Options of the experiment."""
 
-    model: str = chz.field(default="planted-ioi", doc="bundled name, local Hugging Face folder or hub id")
+    model: str = chz.field(default="planted-ioi", doc=MODEL)
     heads: tuple[str, ...] = chz.field(doc="heads that are pointed elsewhere, as 12.3,13.4 (layer.head, from 0)")
     task: str = chz.field(default="colored-objects", doc="circuit task with labelled prompts")
     onto: tuple[str, ...] | None = chz.field(
@@ -44,29 +45,21 @@ class RepairHeads:
     bos: bool | None = chz.field(default=None, doc="begin prompts with BOS; default: as the tokenizer does")
     force: bool = chz.field(default=False, doc="go on where the model cannot do the task")
     seed: int = chz.field(default=0, doc="draws prompts and controls")
-    dtype: str = chz.field(default="float32", doc=either(EXACT_DTYPES))
-    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
-    trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     batch: int = chz.field(default=50, doc="prompts at a time")
-    out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
 
     @chz.validate
     def _sane(self) -> None:
-        for name, known in (("dtype", EXACT_DTYPES), ("misfits", MISFITS)):
-            one_of(name, getattr(self, name), known)
+        one_of("misfits", self.misfits, MISFITS)
         heads_of(self.heads)
         if self.onto is not None and (not self.onto or len(set(self.onto)) < len(self.onto)):
             raise BadInput(f"onto={','.join(self.onto)}: give labels, each once")
-        if self.samples < LEAST:
-            raise BadInput(f"samples={self.samples}: give at least {LEAST}")
+        at_least(self, samples=LEAST)
         if self.draws < 19:
             raise BadInput(f"draws={self.draws}: fewer than 19 draws can give no p of .05")
-        if self.batch < 1 or self.seed < 0:
-            raise BadInput("batch must be at least 1, seed at least 0")
 
-    def question(self) -> dict[str, Any]:
+    def question_asked(self) -> dict[str, Any]:
         """Every option that can change a number, however it was written."""
-        return {**asked(self), "heads": heads_of(self.heads), "onto": self.labels}
+        return {**super().question_asked(), "heads": heads_of(self.heads), "onto": self.labels}
 
     @property
     def labels(self) -> tuple[str, ...]:

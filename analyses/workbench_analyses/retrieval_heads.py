@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import chz
 
-from workbench import backend_names
 from workbench.command import Command
-from workbench.entering import asked, check_cheaply, entered
+from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.option_values import ABLATIONS, CALM, DTYPES, either, one_of
+from workbench.model_options import MODEL, AttendingOptions
+from workbench.option_values import ABLATIONS, at_least, either, one_of, percentages
 
 if TYPE_CHECKING:
     from workbench.models import Model
@@ -24,10 +24,12 @@ LEAST_LENGTH = 64
 
 
 @chz.chz
-class ScanHeads:
-    """Options of the scan; all but out, device and batch can change a number and belong to the question."""
+class ScanHeads(AttendingOptions):
+    """Options of the scan."""
 
-    model: str = chz.field(default="llama", doc="bundled name, local Hugging Face folder or hub id")
+    ASIDE = (*AttendingOptions.ASIDE, "context")
+
+    model: str = chz.field(default="llama", doc=MODEL)
     context: int = chz.field(default=1024, doc="longest prompt in tokens; a half and a quarter of it are scanned too")
     lengths: tuple[int, ...] | None = chz.field(
         default=None, doc="prompt lengths in tokens, instead of context's three"
@@ -46,26 +48,17 @@ class ScanHeads:
     sink: int = chz.field(default=4, doc="first tokens that a windowed head of the proof still sees")
     recent: int = chz.field(default=64, doc="last tokens that a windowed head of the proof still sees")
     seed: int = chz.field(default=0, doc="draws needles, haystacks and controls")
-    dtype: str = chz.field(default="float32", doc=either(DTYPES))
-    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
-    backend: str = chz.field(default="auto", doc=backend_names.DOC)
-    trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     batch: int = chz.field(default=32, doc="masked variants in one forward")
-    out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
 
     @chz.validate
     def _sane(self) -> None:
-        backend_names.checked(self.backend)
         if self.lengths is None and self.context < 4 * LEAST_LENGTH:
             raise BadInput(f"context={self.context}: give at least {4 * LEAST_LENGTH} tokens, or lengths=")
         if not self.prompt_lengths or min(self.prompt_lengths) < LEAST_LENGTH:
             raise BadInput(f"lengths={self.lengths}: give prompt lengths of at least {LEAST_LENGTH} tokens")
-        if not self.depths or min(self.depths) < 0 or max(self.depths) > 100:
-            raise BadInput(f"depths={list(self.depths)}: depths are percentages from 0 to 100")
-        if self.rounds < 1 or self.batch < 1 or self.seed < 0:
-            raise BadInput("rounds and batch must be at least 1, seed at least 0")
+        percentages("depths", self.depths)
+        at_least(self, rounds=1)
         one_of("proof", self.proof, PROOFS)
-        one_of("dtype", self.dtype, DTYPES)
         one_of("ablation", self.ablation, (*ABLATIONS, "window"))
         if self.sink < 0 or self.recent < 1:
             raise BadInput(f"sink={self.sink}, recent={self.recent}: a window has sink ≥ 0 and recent ≥ 1")
@@ -77,9 +70,9 @@ class ScanHeads:
         """The lengths of the grid."""
         return self.lengths if self.lengths is not None else (self.context // 4, self.context // 2, self.context)
 
-    def question(self) -> dict[str, Any]:
-        """Every option that can change a number."""
-        return asked(self, (*CALM, "context")) | {"lengths": self.prompt_lengths}
+    def question_asked(self) -> dict[str, Any]:
+        """Every option that can change a number; the lengths, however they were said."""
+        return super().question_asked() | {"lengths": self.prompt_lengths}
 
 
 def scan(model: Model | str | ScanHeads = "llama", **options: Any) -> Scan:

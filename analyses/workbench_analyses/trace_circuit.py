@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import chz
 
 from workbench.command import Command
-from workbench.entering import asked, check_cheaply, entered
+from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.option_values import CALM, EXACT_DTYPES, MISFITS, OUTSIDE, either, one_of
+from workbench.model_options import MODEL, ExactOptions
+from workbench.option_values import MISFITS, OUTSIDE, at_least, either, one_of
 
 if TYPE_CHECKING:
     from workbench.models import Model
@@ -23,15 +24,15 @@ MLPS = ("live", "frozen")
 QUALITY = ("default", "none")
 LEAST = 16
 KEYS = ("gpt2-ioi",)
-ASIDE = (*CALM, "memory", "key")
-"""Options that change no number."""
 
 
 @chz.chz
-class TraceCircuit:
-    """Options of the trace; all but those of ASIDE can change a number and belong to the question."""
+class TraceCircuit(ExactOptions):
+    """Options of the trace."""
 
-    model: str = chz.field(default="gpt2", doc="bundled name, local Hugging Face folder or hub id")
+    ASIDE = (*ExactOptions.ASIDE, "memory", "key")
+
+    model: str = chz.field(default="gpt2", doc=MODEL)
     task: str = chz.field(default="ioi", doc="ioi, colored-objects, greater-than or induction")
     corruption: str | None = chz.field(default=None, doc="what the corrupted prompts change; default: the task's first")
     samples: int = chz.field(default=100, doc="pairs of prompts")
@@ -53,35 +54,22 @@ class TraceCircuit:
     force: bool = chz.field(default=False, doc="go on where the model cannot do the task")
     bos: bool | None = chz.field(default=None, doc="begin prompts with BOS; default: as the tokenizer does")
     seed: int = chz.field(default=0, doc="draws prompts, resamples and controls")
-    dtype: str = chz.field(default="float32", doc=either(EXACT_DTYPES))
-    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
-    trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     batch: int = chz.field(default=50, doc="prompts at a time")
     memory: str = chz.field(default="2GB", doc="bytes that senders at work may take")
-    out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
 
     @chz.validate
     def _sane(self) -> None:
-        for name, known in (
-            ("dtype", EXACT_DTYPES), ("mlps", MLPS), ("misfits", MISFITS), ("ablation", OUTSIDE), ("quality", QUALITY),
-        ):  # fmt: skip
+        for name, known in (("mlps", MLPS), ("misfits", MISFITS), ("ablation", OUTSIDE), ("quality", QUALITY)):
             one_of(name, getattr(self, name), known)
         if self.key is not None and self.key not in KEYS:
             raise BadInput(f"key={self.key}: published circuits are {', '.join(KEYS)}")
         if self.samples < LEAST:
             raise BadInput(f"samples={self.samples}: give at least {LEAST}, of which intervals are made")
-        if self.explore < 2:
-            raise BadInput(f"explore={self.explore}: give at least 2")
+        at_least(self, explore=2, depth=1)
         if not 0 < self.tau < 1 or not 0 < self.follow <= 1:
             raise BadInput(f"tau={self.tau:g}, follow={self.follow:g}: shares above 0, tau below 1, follow at most 1")
-        if self.depth < 1 or self.batch < 1 or self.seed < 0:
-            raise BadInput("depth and batch must be at least 1, seed at least 0")
         if self.task != "ioi" and (self.names is not None or self.folder is not None):
             raise BadInput(f"names= and folder= are for task=ioi, not for task={self.task}")
-
-    def question(self) -> dict[str, Any]:
-        """Every option that can change a number."""
-        return asked(self, ASIDE)
 
 
 def trace(model: Model | str | TraceCircuit = "gpt2", **options: Any) -> Trace:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import chz
 
-from workbench import backend_names
 from workbench.command import Command
-from workbench.entering import asked, check_cheaply, entered
+from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.option_values import DTYPES, either, one_of
+from workbench.model_options import MODEL, AttendingOptions
+from workbench.option_values import at_least, one_of
 
 if TYPE_CHECKING:
     from workbench.models import Model
@@ -27,10 +27,10 @@ CONTRASTS = ("probability", "absolute", "log")
 
 
 @chz.chz
-class ScanVisual:
-    """Options of the scan; out, device and batch change no number."""
+class ScanVisual(AttendingOptions):
+    """Options of the scan."""
 
-    model: str = chz.field(default="llava", doc="bundled name, local Hugging Face folder or hub id")
+    model: str = chz.field(default="llava", doc=MODEL)
     images: str | None = chz.field(default=None, doc="folder of pictures; default: rendered scenes")
     coco: str | None = chz.field(default=None, doc="instances_*.json, or the folder of COCO's annotations")
     synonyms: str | None = chz.field(default=None, doc="file of synonyms, a line an object; default: our own table")
@@ -46,25 +46,13 @@ class ScanVisual:
         default=(), doc="the same model trained from other seeds: names or folders; three in all can show more than one"
     )
     seed: int = chz.field(default=0, doc="draws scenes, or deals pictures to the sets")
-    dtype: str = chz.field(default="float32", doc=either(DTYPES))
-    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
-    backend: str = chz.field(default="auto", doc=backend_names.DOC)
-    trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     batch: int = chz.field(default=64, doc="pictures in one forward; 1 for models whose pictures differ in parts")
-    out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")
 
     @chz.validate
     def _sane(self) -> None:
-        backend_names.checked(self.backend)
-        for name, known in (
-            ("proof", PROOFS), ("dtype", DTYPES), ("unreadable", UNREADABLE), ("contrast", CONTRASTS),
-        ):  # fmt: skip
+        for name, known in (("proof", PROOFS), ("unreadable", UNREADABLE), ("contrast", CONTRASTS)):
             one_of(name, getattr(self, name), known)
-        for name in ("samples", "choose", "report"):
-            if getattr(self, name) < 2:
-                raise BadInput(f"{name}={getattr(self, name)}: give at least 2")
-        if self.batch < 1 or self.seed < 0 or (self.longest is not None and self.longest < 1):
-            raise BadInput("batch and longest must be at least 1, seed at least 0")
+        at_least(self, samples=2, choose=2, report=2, longest=1)
         if self.images is None and (self.coco is not None or self.synonyms is not None):
             raise BadInput("coco= and synonyms= say what is in your pictures: give images=, too")
         if self.tau is not None and self.tau <= 0:
@@ -74,10 +62,6 @@ class ScanVisual:
     def most(self) -> int:
         """Tokens of a caption, at most."""
         return self.longest if self.longest is not None else 48 if self.images is None else 256
-
-    def question(self) -> dict[str, Any]:
-        """Every option that can change a number."""
-        return asked(self)
 
 
 def scan(model: Model | str | ScanVisual = "llava", **options: Any) -> VisualScan:

@@ -250,7 +250,7 @@ def test_two_models_and_what_cannot_be_asked(planted, tmp_path):
     with pytest.raises(BadInput, match="Did you mean 'entropy'"):
         planted.score("entropie")
     for options, said in (
-        ({"samples": 1}, "samples must be at least 2"), ({"tokens": 10}, "at least 64"), ({"sequences": 9}, "samples=8"),
+        ({"samples": 1}, "samples=1: give at least 2"), ({"tokens": 10}, "at least 64"), ({"sequences": 9}, "samples=8"),
         ({"ioi": -1}, "ioi=-1"),
     ):  # fmt: skip
         with pytest.raises(BadInput, match=said):

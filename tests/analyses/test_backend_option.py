@@ -22,8 +22,8 @@ WORDS = ["lengths=128,", "rounds=1", "proof=none"]
 @pytest.mark.parametrize("config", [ScanHeads, ScanSinks, CalibrateHeads])
 def test_a_question_says_what_differs_from_auto(config):
     """Runs from before there was a choice keep their folders; another backend may round otherwise and is another question."""
-    assert "backend" not in config().question() == config(backend="auto").question()
-    assert config(backend="hooks").question() == config().question() | {"backend": "hooks"}
+    assert "backend" not in config().question_asked() == config(backend="auto").question_asked()
+    assert config(backend="hooks").question_asked() == config().question_asked() | {"backend": "hooks"}
 
 
 def test_a_scan_by_hooks_has_the_scores_of_auto_and_says_so(tmp_path):

@@ -284,7 +284,7 @@ def test_layers_are_the_papers_as_fractions_of_the_depth(planted):
         ({"layers": (9,)}, "layers="),
         ({"layers": ()}, "layers: no layer is given"),
         ({"a": 7.0, "absolute": 0.1}, "two rules"),
-        ({"seed": -1}, "seed at least 0"),
+        ({"seed": -1}, "seed=-1: give at least 0"),
     ],
 )
 def test_bad_input_is_one_line(planted, options, says):

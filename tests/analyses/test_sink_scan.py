@@ -210,7 +210,7 @@ def test_the_run_folder_resumes_and_the_batch_is_no_question(tmp_path):
         ({"proof": "full"}, "use default, none"),
         ({"recent": 300}, "leave something out"),
         ({"tokens": 64}, "tokens=64 and check_tokens=256: give 1 to 59"),
-        ({"seed": -1}, "seed at least 0"),
+        ({"seed": -1}, "seed=-1: give at least 0"),
         ({"epsilon_tokens": 600}, "2 to tokens=512"),
         ({"texts": "nowhere"}, "cannot be read"),
     ],

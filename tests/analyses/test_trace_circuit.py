@@ -279,7 +279,7 @@ def test_words_that_do_not_fit_are_refused_when_asked(model):
 
 
 def test_the_options_that_can_change_a_number_are_the_question():
-    question = TraceCircuit().question()
+    question = TraceCircuit().question_asked()
     assert {"tau", "follow", "seed", "mlps", "dtype"} <= set(question) and not {"out", "batch", "memory"} & set(
         question
     )

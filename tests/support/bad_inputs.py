@@ -118,7 +118,7 @@ scan-heads template=jinja model=planted-copy lengths=128, | use auto, chat or no
 scan-heads template=chat model=planted-copy lengths=128, | template
 scan-sinks tokens=10 | at least 64
 scan-sinks tokens=999999999999 recent=8 model=planted-sink | takes 4096
-scan-sinks samples=1 | samples must be at least 2
+scan-sinks samples=1 | samples=1: give at least 2
 scan-sinks a=0.5 | at least 1
 scan-sinks epsilon=0 | between 0 and 1
 scan-sinks epsilon_tokens=600 | 2 to tokens
@@ -126,7 +126,8 @@ scan-sinks recent=999 | leave something out
 scan-sinks texts=nowhere | cannot be read
 scan-sinks texts=. | no .txt file
 scan-sinks tau=1e9 model=planted-sink | could never exceed it
-scan-sinks massive_ratio=0 | massive_ratio at least 1
+scan-sinks massive_ratio=0 | give at least 1
+choose-cut . model= | model= is empty
 calibrate samples=1 | at least 40
 calibrate beta=1 | below 1
 calibrate beta=-0.1 | a share from 0
@@ -232,7 +233,7 @@ SCORE_FILES = each("compare bad.json good.json", "bad.json", {
         '{"0-0": ["1"]}', "no finite number"), "a million layers": ('{"99999-99999": [1]}', "cannot be meant"),
     "a key twice": ('{"0-0": [1], "0-0": [2]}', "twice"), "a long number": (f'{{"0-0": [{LONG}]}}', "digits"),
     "no list": ('{"0-0": 1}', "layer-head"), "null": ('{"0-0": [null]}', "no finite number"),
-    "wrong format": ('{"format": "workbench-head-scores", "version": 99}', "layout 99"),
+    "wrong format": ('{"format": "workbench-head-scores", "version": 99}', "needed, found"),
     "damaged record": ('{"format": "workbench-head-scores", "version": 1}', "damaged"),
     "another shape": ('{"0-0": [1]}', ""), "hostile name": (json.dumps({HOSTILE: [1]}), "layer-head"),
 }, **{"good.json": SCORES})  # fmt: skip

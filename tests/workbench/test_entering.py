@@ -6,7 +6,7 @@ import chz
 import pytest
 
 import workbench as wb
-from workbench.entering import asked, check_cheaply, entered
+from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput, ModelError
 
 
@@ -64,10 +64,3 @@ def test_places_are_checked_and_nothing_is_made(tmp_path):
     check_cheaply(Ask(model="llama", out=str(tmp_path / "runs")), None)
     check_cheaply(Ask(model="nowhere", out=None), loaded=object())  # pyright: ignore
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-def test_the_question_leaves_out_what_changes_no_number_and_a_backend_that_nobody_chose():
-    assert asked(Ask()) == {"model": "llama", "k": 3, "trust_remote_code": False}
-    assert asked(Ask(backend="hooks"), aside=("k", "trust_remote_code")) == {
-        "model": "llama", "backend": "hooks", "batch": 8, "out": "runs",
-    }  # fmt: skip

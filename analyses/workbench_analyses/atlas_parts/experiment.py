@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -11,7 +10,6 @@ import torch
 from workbench.circuits import read_circuit
 from workbench.heads import ModelIdentity
 from workbench.jobs import Job
-from workbench.jsonable import dumps
 from workbench.models import Model, load
 from workbench.tasks.needle import Assembler
 from workbench_analyses.atlas import Atlas
@@ -35,11 +33,11 @@ def run_atlas(config: Atlas, model: Model | None = None) -> HeadAtlas:
     if also is not None:
         also.backend = config.backend
     second = None if also is None else ModelIdentity(also.name, *also.identity())
-    question = config.question()
+    question = config.question_asked()
     if second is not None:
         question |= {"also_identity": [second.config_hash, second.weights]}
     if config.circuit:
-        question |= {"circuit": dumps(asdict(read_circuit(config.circuit)))}
+        question |= {"circuit": read_circuit(config.circuit).json()}
     with job.running("atlas", question):
         side = side_of(Work(config, job.model, job.identity, job.remember, job.stages))
         other = None

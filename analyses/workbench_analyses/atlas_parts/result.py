@@ -50,7 +50,7 @@ class HeadAtlas(OfCommand):
         """A score of the (first) model. Raises BadInput, with the nearest, for an unknown one."""
         if name not in self.keys:
             raise BadInput(f"no score {name!r}: use {', '.join(self.keys)}.{did_you_mean(name, self.keys)}")
-        return self.side.head_scores(name, self.config.question())
+        return self.side.head_scores(name, self.config.question_asked())
 
     @property
     def primary(self) -> HeadScores:

@@ -29,7 +29,7 @@ def list_source(config: CalibrateHeads, model: ModelIdentity) -> str:
     """Where a list is from, and what it says of itself that is otherwise here."""
     about = about_list(str(config.heads))
     was = {name: about.get(name) for name in ("model", "weights")} | (about.get("calibrate") or {})
-    now = jsonable({"model": model.name, "weights": model.weights, **config.question()})
+    now = jsonable({"model": model.name, "weights": model.weights, **config.question_asked()})
     other = [f"{name}={value}" for name, value in was.items() if value is not None and value != now.get(name)]
     return f"{config.heads} (chosen with {', '.join(other)})" if other else str(config.heads)
 

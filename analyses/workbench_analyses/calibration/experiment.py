@@ -52,7 +52,7 @@ def run_experiment(config: CalibrateHeads, model: Model | None = None) -> Calibr
         config.task, Assembler(model.tokenizer, config.template), config.samples, config.seed, config.score
     )
     _check(config, model, samples)
-    question = {**config.question(), "asked": digest([(s.prompt, s.choices, s.answer) for s in samples])}
+    question = {**config.question_asked(), "asked": digest([(s.prompt, s.choices, s.answer) for s in samples])}
     question |= {"list": listed} if listed else {}
     with job.running("calibrate", question) as stages:
         work = _Work(config, job, layers)

@@ -78,7 +78,7 @@ def run_trace(config: TraceCircuit, model: Model | None = None) -> Trace:
     check_behaviour(found, job.model.name, config.task, config.force)
     every = (*work.prompts.prompts, *(work.free.prompts if work.free else ()))
     asked = digest([(p.clean, p.corrupted, p.answers) for p in every])
-    with job.running("trace-circuit", {**config.question(), "asked": asked}) as shown:
+    with job.running("trace-circuit", {**config.question_asked(), "asked": asked}) as shown:
         work.remember = job.remember
         result = replace(_traced(work, found, job.identity, shown), cost=job.cost(), path=job.path)
         job.keep(result, files)

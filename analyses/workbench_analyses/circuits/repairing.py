@@ -41,7 +41,7 @@ def run_repair(config: RepairHeads, model: Model | None = None) -> Repair:
     )
     aims, enumerated = _aims(config, model, heads, prompts.prompts)
     asked = digest([p.clean for p in prompts.prompts])
-    with job.running("repair-heads", {**config.question(), "asked": asked}) as shown:
+    with job.running("repair-heads", {**config.question_asked(), "asked": asked}) as shown:
         report, parts = shown.stage("prompts"), []
         chunks = [range(i, min(i + config.batch, len(prompts))) for i in range(0, len(prompts), config.batch)]
         for i, which in enumerate(chunks):

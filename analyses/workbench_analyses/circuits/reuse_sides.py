@@ -149,7 +149,7 @@ def read_side(given: Trace | Circuit | str | Path) -> Side:
         return Side(given, asked=given.settings)
     if not isinstance(given, str | Path):
         effects = Effects.of(given.effects(), given.circuit)
-        return Side(given.circuit, effects, given.path or "", given.config.question())
+        return Side(given.circuit, effects, given.path or "", given.config.question_asked())
     circuit, path = read_circuit(given), Path(given)
     folder = path if path.is_dir() else path.parent
     asked = read_run(folder)["question"] if (folder / "run.json").exists() else circuit.settings

@@ -49,7 +49,7 @@ def run_scan(config: ScanHeads, model: Model | None = None) -> Scan:
     job = Job(config, model)
     _check_context(config, job.model)
     assembler = Assembler(job.model.tokenizer, config.template)
-    with job.running("scan-heads", {**config.question(), "scores": ARRAYS}):
+    with job.running("scan-heads", {**config.question_asked(), "scores": ARRAYS}):
         stops = answer_ends(job.model.tokenizer, job.model.stop_tokens, needles)
         scan = _scan(_Work(config, job, assembler, needles, stops))
         job.keep(scan, files)

@@ -104,7 +104,7 @@ def head_scores(
     enough = int(keep.sum()) >= LEAST
     skipped = tuple(i for i in range(model.n_layers) if i not in model.seam.layers)
     common: dict[str, Any] = {"model": identity, "kv_heads": model.n_kv_heads, "skipped_layers": skipped}
-    scored: dict[str, Any] = {"parameters": config.question(), **common}
+    scored: dict[str, Any] = {"parameters": config.question_asked(), **common}
     if enough:
         scored["groups"] = tuple(row["needle"] for row in units.rows if row["accepted"])
     out, tie = {}, units.arrays["mass"][keep].mean(0) if enough else None
@@ -115,7 +115,7 @@ def head_scores(
             out[name] = HeadScores.from_samples(each, method, tiebreak=tiebreak, **scored)
         else:
             out[name] = HeadScores(np.full(each.shape[1:], np.nan), method, **scored)
-    asked = {"parameters": {**config.question(), "null_query": null_query}, **common}
+    asked = {"parameters": {**config.question_asked(), "null_query": null_query}, **common}
     asked["groups"] = tuple(row["needle"] for row in units.rows)
     out["qrhead"] = HeadScores.from_samples(units.arrays["qrhead"], "retrieval/qrhead", **asked)
     for name in ("echo", "induction", "previous"):

@@ -40,7 +40,7 @@ def run_scan(config: ScanSinks, model: Model | None = None) -> SinkScan:
     check_tau(config, job.model)
     assembler = Assembler(job.model.tokenizer, "none")
     texts = probe_texts(config, job.model, assembler)
-    with job.running("scan-sinks", config.question()):
+    with job.running("scan-sinks", config.question_asked()):
         scan = _scan(job, texts, assembler)
         job.keep(scan, files)
     return scan
@@ -107,7 +107,7 @@ def _scores(job: Job[ScanSinks], natural: Found, random: Found) -> tuple[HeadSco
     skipped = tuple(i for i in range(job.model.n_layers) if i not in job.model.seam.layers)
     common: dict[str, Any] = {
         "model": job.identity, "kv_heads": job.model.n_kv_heads, "skipped_layers": skipped,
-        "parameters": job.config.question(),
+        "parameters": job.config.question_asked(),
     }  # fmt: skip
     scores = HeadScores.from_samples(natural.first, "sinks/first_token", **common)
     others = {"random": random.first, "hidden": natural.flagged(hidden=True), "strongest": natural.received()}

@@ -158,7 +158,7 @@ def _joined(
 
     fields, kind_of = visual.about(model), dict(zip(names, kinds, strict=True))
     told = tuple(n for n, length in zip(names, [n for m in metas for n in m["said"]], strict=True) if length)
-    about = {**config.question()}
+    about = {**config.question_asked()}
     scores = {
         name: HeadScores.from_samples(whole(name), method, groups=told, parameters={**about, **own}, **fields)
         for name, (method, own) in metas[0]["parameters"].items()

@@ -38,7 +38,7 @@ def run_scan(config: ScanVisual, model: Model | None = None) -> VisualScan:
     check_shown(job.model)
     shown, others = sets(config), other_seeds.loaded(config, job.model)
     weights = [one.identity() for one in others]
-    with job.running("scan-visual", {**config.question(), "shown": hash_of(shown), "others": weights}):
+    with job.running("scan-visual", {**config.question_asked(), "shown": hash_of(shown), "others": weights}):
         for line in shown.skipped:
             job.stages.note(f"note: {line}: skipped")
         scan = _scan(job, shown, others)
