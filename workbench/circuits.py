@@ -15,11 +15,15 @@ from workbench.circuit_parts import Edge, Place
 from workbench.errors import BadInput
 from workbench.heads import ModelIdentity
 from workbench.jsonable import dumps
+from workbench.run_record import check_folder
+from workbench.schema import STAMP, schema_of, stamp
 from workbench.untrusted import parsed
 
 __all__ = ["Circuit", "CircuitEdge", "CircuitHead", "Edge", "Place", "Stage", "read_circuit"]
 
-FORMAT = "workbench-circuit-1"
+FORMAT = "workbench-circuit"
+FIRST = "workbench-circuit-1"
+"""What the first layout called itself, with its number."""
 NO_ROLE = "effect without role"
 
 
@@ -134,7 +138,7 @@ class Circuit:
 
     def json(self) -> str:
         """As text; `read_circuit` reads it."""
-        return dumps({"format": FORMAT, **asdict(self)}, indent=1)
+        return dumps({"format": FORMAT, **stamp(), **asdict(self)}, indent=1)
 
     def csv(self) -> str:
         """One line a head and stage, for tables and serving."""
@@ -152,9 +156,14 @@ class Circuit:
 def read_circuit(path: str | Path) -> Circuit:
     """From circuit.json or the run folder that holds it. Raises BadInput, with the file, for what is none."""
     file = Path(path) / "circuit.json" if Path(path).is_dir() else Path(path)
+    check_folder(path)
     try:
         held = parsed(file.read_text())
         form = held.pop("format")
+        if form not in (FORMAT, FIRST):
+            raise ValueError(f"its form is {form}, not {FORMAT}: trace it anew")
+        schema_of(held, file, unsaid=1)
+        held = {name: value for name, value in held.items() if name not in STAMP}
         fields = held | {
             "model": ModelIdentity(**held["model"]),
             "stages": tuple(Stage(**{**s, "receivers": _places(s["receivers"])}) for s in held["stages"]),
@@ -163,11 +172,11 @@ def read_circuit(path: str | Path) -> Circuit:
             "needed": _places(held["needed"]),
             "ranking": tuple((_place(p), float(s)) for p, s in held["ranking"]),
         }
-        if form != FORMAT:
-            raise ValueError(f"its form is {form}, not {FORMAT}: trace it anew")
         return Circuit(**fields)
     except OSError as error:
         raise BadInput(f"{file}: cannot be read ({error.strerror}); give a run of trace-circuit") from None
+    except BadInput:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{file}: not a circuit ({' '.join(str(error).split())})") from None
 

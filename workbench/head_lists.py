@@ -14,6 +14,7 @@ from typing import Any
 from workbench.errors import BadInput
 from workbench.head_sets import Head, HeadSet
 from workbench.jsonable import dumps
+from workbench.schema import STAMP, schema_of, stamp
 from workbench.untrusted import parsed
 
 FIRST_LAYER = 2
@@ -21,8 +22,8 @@ FIRST_LAYER = 2
 
 
 def head_list(heads: Iterable[tuple[int, int]], about: Mapping[str, Any]) -> str:
-    """Our own layout as text: {"heads": [[layer, head], …], **about}."""
-    return dumps({"heads": [[int(layer), int(head)] for layer, head in heads], **about})
+    """Our own layout as text: {"heads": [[layer, head], …], **about}, with its number."""
+    return dumps({"heads": [[int(layer), int(head)] for layer, head in heads], **stamp(), **about})
 
 
 def act_list(heads: Iterable[tuple[int, int]], n_layers: int) -> str:
@@ -49,6 +50,7 @@ def read_heads(path: str | Path) -> HeadSet:
     except ValueError as error:
         raise BadInput(f"{path} is no JSON file ({error})") from None
     if isinstance(found, dict):
+        schema_of(found, path)
         pairs = found.get("heads")
         if not isinstance(pairs, list) or not all(_row(p) and len(p) == 2 for p in pairs):
             raise BadInput(f"{path}: no list heads of [layer, head] pairs")
@@ -61,7 +63,7 @@ def read_heads(path: str | Path) -> HeadSet:
 def about_list(path: str | Path) -> Mapping[str, Any]:
     """What our own layout says beside the heads; nothing of the authors' layout. For files that `read_heads` reads."""
     found = parsed(Path(path).read_text())
-    return {k: v for k, v in found.items() if k != "heads"} if isinstance(found, dict) else {}
+    return {k: v for k, v in found.items() if k not in ("heads", *STAMP)} if isinstance(found, dict) else {}
 
 
 def _row(value: Any) -> bool:

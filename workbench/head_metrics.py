@@ -11,9 +11,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from workbench.errors import BadInput
+from workbench.run_record import check_folder
+from workbench.schema import schema_of, stamp
 from workbench.untrusted import LARGEST, read_json
 
-FORMAT, VERSION = "workbench-head-metrics", 1
+FORMAT = "workbench-head-metrics"
 FILE, TENSORS = "metrics.json", "texts.safetensors"
 
 
@@ -64,7 +66,7 @@ class HeadMetrics:
             for m in self.metrics
         ]  # fmt: skip
         return {
-            "format": FORMAT, "version": VERSION, "model": self.model, "kv_heads": self.kv_heads,
+            "format": FORMAT, **stamp(), "model": self.model, "kv_heads": self.kv_heads,
             "about": dict(self.about), "metrics": metrics, "texts": [list(t.words) for t in self.texts],
         }  # fmt: skip
 
@@ -84,10 +86,12 @@ def read_metrics(folder: str | Path) -> HeadMetrics:
     file, tensors = Path(folder) / FILE, Path(folder) / TENSORS
     if not file.is_file():
         raise BadInput(f"{file} is missing: give the run folder of workbench atlas")
+    check_folder(folder)
     held = read_json(file, "metrics of heads", LARGEST)
     try:
-        if held["format"] != FORMAT or held["version"] > VERSION:
-            raise BadInput(f"{file} is in format {held['format']} {held['version']}, this reads {FORMAT} {VERSION}")
+        if held["format"] != FORMAT:
+            raise BadInput(f"{file} is in format {held['format']}, this reads {FORMAT}")
+        schema_of(held, file, unsaid=held.get("version"))
         found = safetensors.numpy.load_file(tensors) if held["texts"] else {}
         texts = [
             Text(tuple(map(str, words)), found[f"keys.{i}"], found[f"weights.{i}"].astype(np.float32))

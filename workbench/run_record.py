@@ -12,10 +12,9 @@ from typing import Any
 from workbench.errors import BadInput, RunError
 from workbench.invocation import command_line
 from workbench.jsonable import canonical
+from workbench.schema import SCHEMA, schema_of
 from workbench.untrusted import parsed
 from workbench.versions import versions
-
-SCHEMA = 1
 
 
 def read_run(path: str | Path) -> dict[str, Any]:
@@ -31,11 +30,17 @@ def read_run(path: str | Path) -> dict[str, Any]:
         raise BadInput(f"cannot read {file} ({error.strerror})") from None
     except ValueError as error:
         raise BadInput(f"{file} is damaged ({error}): delete it or move its folder away") from None
+    if isinstance(record, dict):
+        schema_of(record, file)
     if not isinstance(record, dict) or not isinstance(record.get("question"), dict):
         raise BadInput(f"{file} is not the record of a run: name a folder that a scan wrote")
-    if record.get("schema") != SCHEMA:
-        raise BadInput(f"{file} has layout {record.get('schema')!r}, this version reads {SCHEMA}: update workbench")
     return record
+
+
+def check_folder(path: str | Path) -> None:
+    """Raises BadInput for a run folder whose record is damaged or of a later version; other places pass."""
+    if (Path(path) / "run.json").is_file():
+        read_run(path)
 
 
 def earlier_record(path: Path) -> dict[str, Any] | None:

@@ -49,10 +49,12 @@ def read_scores(
     """
     from workbench.exporters.provenance import Shape, beside, identity, shape
     from workbench.exporters.recognising import recognise
+    from workbench.run_record import check_folder
 
     path = Path(path)
     if not path.exists():
         raise BadInput(f"{path} does not exist: name a run folder or a score file")
+    check_folder(path)
     file, read = recognise(path, format)
     known, asked = beside(file), Shape(layers, heads, kv_heads)
     if model is not None:
@@ -74,13 +76,13 @@ def read_published(path: Path) -> HeadScores:
     """Scores in the published layout, with the side-car if there is one; or a whole record of this workbench."""
     record = read_json(path)
     if record.get("format") == FORMAT:
-        return from_json(record)
+        return from_json(record, path)
     samples = _samples(path, record)
     side = path.with_name(ABOUT) if path.name == SCORES else None
     if side is None or not side.is_file():
         return HeadScores.from_samples(samples, "imported/scores-json", parameters={"file": path.name})
     known = read_json(side)
-    fields = about_fields(known)
+    fields = about_fields(known, side)
     n, tie = known.get("n"), known.get("tiebreak")
     # Scores without samples stand there as one sample each; samples of unscored heads only leave no number behind.
     if known.get("shape") != list(samples.shape[1:]) or len(samples) not in (0, 1 if n is None else n):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +11,12 @@ import numpy as np
 from workbench.errors import BadInput
 from workbench.heads import Head, HeadScores, ModelIdentity
 from workbench.jsonable import jsonable
+from workbench.schema import schema_of, stamp
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 FORMAT = "workbench-head-scores"
-VERSION = 1
 ARRAYS = ("values", "per_sample", "tiebreak")
 
 
@@ -31,7 +32,7 @@ def about(scores: HeadScores) -> dict[str, Any]:
     return jsonable(
         {
             "format": FORMAT,
-            "version": VERSION,
+            **stamp(),
             "shape": scores.values.shape,
             "method": scores.method,
             "parameters": scores.parameters,
@@ -44,26 +45,27 @@ def about(scores: HeadScores) -> dict[str, Any]:
     )
 
 
-def from_json(record: Mapping[str, Any]) -> HeadScores:
+def from_json(record: Mapping[str, Any], place: str | Path = "head scores in JSON") -> HeadScores:
     """What `to_json` gave. Raises BadInput on anything else, and where its parts do not fit."""
-    fields = about_fields(record)
+    fields = about_fields(record, place)
     try:
         shape = tuple(record["shape"])
         values, samples, tie = (_array(record[name]) for name in ARRAYS)
         if samples is not None and not len(samples):
             samples = np.empty((0, *shape))
     except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"head scores in JSON are damaged: {' '.join(str(error).split())}") from None
+        raise BadInput(f"{place}: damaged head scores: {' '.join(str(error).split())}") from None
     if values is None or values.shape != shape:
-        raise BadInput(f"head scores in JSON are damaged: shape says {shape}, the values do not")
+        raise BadInput(f"{place}: damaged head scores: shape says {shape}, the values do not")
     return HeadScores(values=values, per_sample=samples, tiebreak=tie, **fields)
 
 
-def about_fields(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of HeadScores from what `about` gave. Raises BadInput."""
-    if record.get("format") != FORMAT or record.get("version") != VERSION:
-        found = f"{record.get('format')} {record.get('version')}"
-        raise BadInput(f"not head scores of this workbench: format {FORMAT} {VERSION} is needed, found {found}")
+def about_fields(record: Mapping[str, Any], place: str | Path = "head scores in JSON") -> dict[str, Any]:
+    """Arguments of HeadScores from what `about` gave. place: where it stands. Raises BadInput."""
+    if record.get("format") != FORMAT:
+        found = record.get("format")
+        raise BadInput(f"{place}: not head scores of this workbench: format {FORMAT} is needed, found {found}")
+    schema_of(record, place, unsaid=record.get("version"))
     try:
         model, groups, clip = record["model"], record["groups"], record["clip"]
         return {
@@ -76,7 +78,7 @@ def about_fields(record: Mapping[str, Any]) -> dict[str, Any]:
             "clip": None if clip is None else (float(clip[0]), float(clip[1])),
         }
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise BadInput(f"head scores in JSON are damaged: {error}") from None
+        raise BadInput(f"{place}: damaged head scores: {' '.join(str(error).split())}") from None
 
 
 def to_frame(scores: HeadScores) -> DataFrame:

@@ -233,7 +233,7 @@ SCORE_FILES = each("compare bad.json good.json", "bad.json", {
         '{"0-0": ["1"]}', "no finite number"), "a million layers": ('{"99999-99999": [1]}', "cannot be meant"),
     "a key twice": ('{"0-0": [1], "0-0": [2]}', "twice"), "a long number": (f'{{"0-0": [{LONG}]}}', "digits"),
     "no list": ('{"0-0": 1}', "layer-head"), "null": ('{"0-0": [null]}', "no finite number"),
-    "wrong format": ('{"format": "workbench-head-scores", "version": 99}', "needed, found"),
+    "wrong format": ('{"format": "workbench-head-scores", "version": 99}', "layout 99"),
     "damaged record": ('{"format": "workbench-head-scores", "version": 1}', "damaged"),
     "another shape": ('{"0-0": [1]}', ""), "hostile name": (json.dumps({HOSTILE: [1]}), "layer-head"),
 }, **{"good.json": SCORES})  # fmt: skip

@@ -119,7 +119,7 @@ def test_missing_heads_are_unscored_and_counted(tmp_path):
         ('{"0-0": [1', "not a score file"),
         ("[" * 100_000, "not a score file"),
         ("", "not a score file"),
-        ('{"format": "workbench-head-scores", "version": 99}', "found workbench-head-scores 99"),
+        ('{"format": "workbench-head-scores", "version": 99}', "layout 99"),
         ('{"format": "workbench-head-scores", "version": 1}', "damaged"),
     ],
 )  # fmt: skip

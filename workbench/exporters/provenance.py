@@ -11,6 +11,7 @@ from typing import Any
 from workbench.errors import BadInput
 from workbench.heads import ModelIdentity
 from workbench.jsonable import dumps
+from workbench.schema import schema_of, stamp
 from workbench.untrusted import read_bytes, read_json
 
 PROVENANCE = "provenance.json"
@@ -45,17 +46,21 @@ class ShapeUnknown(BadInput):
 def with_digests(about: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
     """The text of provenance.json."""
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    return (dumps({**about, "files": digests}, indent=1) + "\n").encode()
+    return (dumps({**stamp(), **about, "files": digests}, indent=1) + "\n").encode()
 
 
 def beside(path: Path) -> dict[str, Any]:
-    """The provenance of a file, {} without one of ours. Raises BadInput where the file has changed since."""
+    """The provenance of a file, {} without one of ours.
+
+    Raises BadInput where the file has changed since, and for layouts of later versions.
+    """
     record = _record(path.parent) or {}
     digests = record.get("files")
     if not isinstance(digests, dict) or path.name not in digests:
         return {}
     if digests[path.name] != hashlib.sha256(read_bytes(path)).hexdigest():
         raise BadInput(f"{path} has changed since {PROVENANCE} was written beside it: delete one of the two")
+    schema_of(record, path.parent / PROVENANCE)
     return record
 
 

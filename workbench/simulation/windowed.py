@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench.errors import Unsupported
@@ -72,26 +73,35 @@ def windowed(
     With them the number of keys that each row sees. rotary: with it sinks stand right before the window, as positions
     inside the cache have it.
     """
-    b, h, n, d = q.shape
-    g, out, counts = k.shape[1], [], []
-    for start in range(0, n, ROWS):
-        rows = torch.arange(start, min(n, start + ROWS), device=q.device)
+    out, counts = [], []
+    for start in range(0, q.shape[2], ROWS):
+        rows = torch.arange(start, min(q.shape[2], start + ROWS), device=q.device)
         low = streams.low(rows)
         sinks = torch.arange(min(streams.sink, int(low[0])), device=q.device)  # later ones lie in the slice
         keys = torch.cat([sinks, torch.arange(int(low[0]), int(rows[-1]) + 1, device=q.device)])
         seen = (keys <= rows[:, None]) & ((keys >= low[:, None]) | (keys < streams.sink))
         counts.append(seen.sum(-1))
-        part, some = q[:, :, rows], k[:, :, keys]
-        scores = grouped(part, some)
+        part, some, told = q[:, :, rows], k[:, :, keys], v[:, :, keys]
         if rotary is not None:
-            first = min(streams.sink, int(rows[-1]) + 1)  # column j is position j up to here
             turned = rotary.turn(part, -(rows + 1 - counts[-1]))
-            scores[..., :first] = grouped(turned, some[:, :, :first])
-        scores = scores.mul_(scale).masked_fill_(~seen, float("-inf"))
-        weights = scores.softmax(-1).to(v.dtype)
-        z = weights.view(b, g, h // g * len(rows), -1) @ v[:, :, keys]
-        out.append(z.view(b, h, len(rows), d))
+            near = (keys < streams.sink)[:, None]
+            part = torch.cat([part, turned], -1)  # each key meets one half of it
+            some = torch.cat([some.masked_fill(near, 0.0), some.masked_fill(~near, 0.0)], -1)
+            told = F.pad(told, (0, told.shape[-1]))  # fused attention wants values as wide as keys
+        out.append(_attend(part, some, told, seen, scale)[..., : v.shape[-1]])
     return torch.cat(out, 2), torch.cat(counts)
+
+
+def _attend(
+    q: Float[Tensor, "b h n d"], k: Float[Tensor, "b g m d"], v: Float[Tensor, "b g m d"], seen: Bool[Tensor, "n m"],
+    scale: float,
+) -> Float[Tensor, "b h n d"]:  # fmt: skip
+    """The heads of a group as so many queries of one head: its keys are not repeated."""
+    (b, h, n, d), g = q.shape, k.shape[1]
+    z = F.scaled_dot_product_attention(
+        q.reshape(b, g, h // g * n, d), k, v, attn_mask=seen.repeat(h // g, 1), scale=scale
+    )
+    return z.view(b, h, n, -1)
 
 
 def grouped(q: Float[Tensor, "b h n d"], k: Float[Tensor, "b g m d"]) -> Float[Tensor, "b h n m"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import torch
 from workbench.circuits import read_circuit
 from workbench.heads import ModelIdentity
 from workbench.jobs import Job
+from workbench.jsonable import dumps
 from workbench.models import Model, load
 from workbench.tasks.needle import Assembler
 from workbench_analyses.atlas import Atlas
@@ -37,7 +39,7 @@ def run_atlas(config: Atlas, model: Model | None = None) -> HeadAtlas:
     if second is not None:
         question |= {"also_identity": [second.config_hash, second.weights]}
     if config.circuit:
-        question |= {"circuit": read_circuit(config.circuit).json()}
+        question |= {"circuit": dumps(asdict(read_circuit(config.circuit)))}
     with job.running("atlas", question):
         side = side_of(Work(config, job.model, job.identity, job.remember, job.stages))
         other = None

@@ -18,6 +18,7 @@ from workbench.patching import path_effects
 from workbench.runs import Remember
 from workbench.sizes import bytes_of
 from workbench.tasks.circuit_prompts import CircuitPrompt, CircuitPrompts, circuit_rows
+from workbench.tasks.spelling import END
 from workbench_analyses.trace_circuit import TraceCircuit
 
 LOGITS = "resid"
@@ -90,10 +91,11 @@ class Sweeper:
 def reaches(prompt: CircuitPrompt, label: str) -> bool:
     """Whether the corruption is felt at a label: whether anything up to there differs.
 
-    A column with several labels belongs to the first of them, so that nothing is counted twice.
+    A column with several labels belongs to END, from which the first stage starts, or else to the first of them, so
+    that nothing is counted twice.
     """
     if label not in prompt.spans:
         return False
     stop = prompt.spans[label][1]
-    first = next(x for x, span in prompt.spans.items() if span[1] == stop)
-    return label == first and prompt.clean[:stop] != prompt.corrupted[:stop]
+    here = [x for x, span in prompt.spans.items() if span[1] == stop]
+    return label == (END if END in here else here[0]) and prompt.clean[:stop] != prompt.corrupted[:stop]
