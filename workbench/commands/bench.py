@@ -90,7 +90,7 @@ def run(config: Bench) -> Benched:
     }
     done = Benched(rows, machine)
     if config.out:
-        Path(config.out).absolute().parent.mkdir(parents=True, exist_ok=True)
+        atomic.make_folders(Path(config.out).absolute().parent)
         atomic.write_bytes(Path(config.out), dumps(done.summary(), indent=1).encode() + b"\n")
     return done
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import chz
 
+from workbench import atomic
 from workbench.command import Command
 from workbench.errors import BadInput, did_you_mean
 
@@ -60,7 +61,7 @@ def run(config: TrainReference) -> Trained:
     recipe = importlib.import_module(f"workbench.reference_models.recipes.{config.model.replace('-', '_')}")
     folder, started = Path(config.out), time.perf_counter()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        atomic.make_folders(folder)
     except OSError as error:
         raise BadInput(f"out={config.out}: cannot be written ({error.strerror})") from None
     with progress() as stages:

@@ -164,7 +164,7 @@ class Reuse(Reported):
     def write(self, out: str | Path) -> None:
         """report.html and reuse.json into a folder."""
         folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
+        atomic.make_folders(folder)
         atomic.write_bytes(folder / "reuse.json", dumps(self.summary(), indent=1).encode() + b"\n")
         self.report(folder / "report.html")
 

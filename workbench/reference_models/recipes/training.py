@@ -5,6 +5,7 @@ A killed training goes on from its last checkpoint and ends at the same weights.
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workbench import atomic
 from workbench.reference_models.recipes.muon import Muon
 
 
@@ -159,7 +161,8 @@ def train(
 ) -> Training:  # fmt: skip
     """Train one phase, or go on with it, into a folder: weights, config and training.json."""
     run = Training(lesson, recipe, start)
-    folder.mkdir(parents=True, exist_ok=True)
+    atomic.make_folders(folder)
+    atomic.remove_partial(folder)
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         run.load_state_dict(torch.load(checkpoint, weights_only=True))
@@ -168,14 +171,15 @@ def train(
         going = run.advance()
         if run.total % every == 0 or not going:
             run.seconds = time.process_time() - started
-            torch.save(run.state_dict(), checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            torch.save(run.state_dict(), held := io.BytesIO())
+            atomic.write_bytes(checkpoint, held.getvalue())
             if progress:
                 progress(run)
     lesson.export(run.model, folder)
     record = {"recipe": asdict(run.recipe), "steps": run.total, "tokens": run.tokens, "log": run.log}
     record |= {"cpu_seconds": round(run.seconds), "torch": torch.__version__}
-    (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    atomic.sync_files(folder)  # before the file that says they are all there
+    atomic.write_bytes(folder / "training.json", json.dumps(record, indent=1).encode() + b"\n")
     checkpoint.unlink()
     return run
 
