@@ -32,8 +32,9 @@ def test_a_default_command_finds_its_old_folders(name):
     config = parse(commands()[name], WORDS.get(name, [])).config
     text = canonical(config.question_asked())
     assert hashlib.sha256(text.encode()).hexdigest()[:8] == ASKED[name]
-    tail = [key for key in options_of(type(config)) if key in ModelOptions.LAST]
-    assert tail == [key for key in ModelOptions.LAST if key in tail] == list(options_of(type(config)))[-len(tail) :]
+    last, every = type(config).LAST, list(options_of(type(config)))
+    tail = [key for key in every if key in last]
+    assert tail == [key for key in last if key in tail] == every[-len(tail) :]
 
 
 def test_every_command_that_computes_on_a_model_is_among_them():
