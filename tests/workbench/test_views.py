@@ -284,6 +284,26 @@ def test_curves_hold_the_numbers_and_cut_nothing_off():
     assert len({t["line"]["color"] for t in drawn} | {t["line"]["dash"] for t in drawn}) == 4
 
 
+def test_a_logarithmic_axis_shows_what_has_no_place_on_it_at_its_edge():
+    series = [Series("a", [1, 2, 3], [1e-5, 0.0, 10.0], [-1e-6, 0.0, 1.0], [1e-4, 1e-3, 100.0])]
+    block = Curves(series, "kept", "KL", "finding", caption="n = 3.", y_range=None, log_y=True, digits=5)
+    spec = block.spec()
+    low, high, curve = spec["data"]
+    floor = 1e-5 / 10**0.5
+    assert curve["y"] == pytest.approx([1e-5, floor, 10.0]) and low["y"] == pytest.approx([floor, floor, 1.0])
+    assert high["y"] == [1e-4, 1e-3, 100.0]
+    axis = spec["layout"]["yaxis"]
+    assert axis["type"] == "log" and axis["range"][0] < np.log10(floor) and axis["range"][1] > 2
+    assert "n = 3. Values of 0 and below stand at the lower edge" in block.html(), "the reader is told"
+    assert "0.00000 [0.00000, 0.00100]" in block.html() and curve["text"][1].startswith("0.00000 ["), "not the edge"
+    above = Curves([Series("a", [1], [0.5])], "x", "y", "finding", caption="c", y_range=None, log_y=True)
+    assert "lower edge" not in above.html() and above.spec()["layout"]["yaxis"]["range"] == pytest.approx(
+        [np.log10(0.5) - 0.1, np.log10(0.5) + 0.1]
+    )
+    linear = Curves(series, "kept", "KL", "finding", y_range=None).spec()
+    assert linear["data"][2]["y"] == [1e-5, 0.0, 10.0] and "type" not in linear["layout"]["yaxis"]
+
+
 def test_heatmap_shows_value_interval_and_n():
     values, counts = np.array([[0.25, np.nan]]), np.array([[8, 0]])
     html = Heatmap(

@@ -38,7 +38,9 @@ class Curves:
     """Up to six `series` over one x axis; `marks` are vertical lines (x, label).
 
     Series differ in colour, dash and marker. `finding` is the sentence that a screen reader hears instead of the
-    picture. Raises `BadInput` for more than six series, or for bands and values of unequal length.
+    picture. A logarithmic y axis (`log_y`) has the range of its values unless `y_range` is wider; values of 0 and below
+    stand at its lower edge, and the figure says so. Raises `BadInput` for more than six series, or for bands and values
+    of unequal length.
     """
 
     series: Sequence[Series]
@@ -50,6 +52,7 @@ class Curves:
     y_range: tuple[float, float] | None = (0.0, 1.0)
     marks: Sequence[tuple[float, str]] = ()
     log_x: bool = False
+    log_y: bool = False
     digits: int = 3
     libraries = (PLOTLY,)
 
@@ -68,7 +71,7 @@ class Curves:
         keys = "".join(f"<span>{_swatch(place)} {esc(s.name)}</span>" for place, s in enumerate(self.series))
         frame = f'<div class="plot" role="group" aria-label="{esc(self.finding)}"></div>{data(self.spec())}'
         table = disclosure("The same numbers as a table", self._table())
-        return figure("plotly", self.title, f'<div class="series">{keys}</div>{frame}{table}', self.caption)
+        return figure("plotly", self.title, f'<div class="series">{keys}</div>{frame}{table}', self._said())
 
     def spec(self) -> dict[str, Any]:
         """The Plotly figure as plain data; the viewer adds the theme's ink, grid and fonts."""
@@ -89,9 +92,9 @@ class Curves:
         colour = OKABE_ITO[place]
         line = {"color": colour, "width": 2, "dash": _DASHES[place]}
         marker = {"color": colour, "size": 7, "symbol": MARKERS[place]}
-        points = {"x": list(s.x), "y": list(s.y), "text": _texts(s, self.digits), "name": plain(s.name)}
+        points = {"x": list(s.x), "y": self._drawn(s.y), "text": _texts(s, self.digits), "name": plain(s.name)}
         curve = {"type": "scatter", "mode": "lines+markers", "line": line, "marker": marker, **points, **_HOVER}
-        return [*_band(s, colour), curve]
+        return [*self._band(s, colour), curve]
 
     def _x_axis(self) -> dict[str, Any]:
         axis: dict[str, Any] = {"title": {"text": plain(self.x_label)}, "type": "log" if self.log_x else "linear"}
@@ -108,12 +111,47 @@ class Curves:
     def _y_axis(self) -> dict[str, Any]:
         """`y_range` with a little room, widened where a value lies outside it: nothing is cut off silently."""
         axis: dict[str, Any] = {"title": {"text": plain(self.y_label)}}
+        if self.log_y:
+            low, high = (math.log10(end) for end in self._log_ends())
+            return axis | {"type": "log", "exponentformat": "power", "range": _roomy(low, high)}
         if self.y_range is not None:
-            held = [values for s in self.series for values in (s.y, s.low, s.high) if values is not None]
-            known = [float(v) for values in held for v in values if math.isfinite(v)]
-            low, high = min([self.y_range[0], *known]), max([self.y_range[1], *known])
-            axis["range"] = [low - 0.04 * (high - low), high + 0.04 * (high - low)]
+            known = self._known()
+            axis["range"] = _roomy(min([self.y_range[0], *known]), max([self.y_range[1], *known]))
         return axis
+
+    def _known(self) -> list[float]:
+        """All values and bounds that are numbers."""
+        held = [values for s in self.series for values in (s.y, s.low, s.high) if values is not None]
+        return [float(v) for values in held for v in values if math.isfinite(v)]
+
+    def _log_ends(self) -> tuple[float, float]:
+        """Ends of a logarithmic axis; half a decade below the least value where some have no place on it."""
+        known = self._known()
+        above = [v for v in (*known, *(self.y_range or ())) if v > 0] or [1.0]
+        return min(above) / (10**0.5 if min(known, default=1.0) <= 0 else 1.0), max(above)
+
+    def _drawn(self, values: Sequence[float]) -> list[float]:
+        """Values where they are drawn: those that have no place on a logarithmic axis stand at its lower end."""
+        if not self.log_y:
+            return list(values)
+        low = self._log_ends()[0]
+        return [low if v <= 0 else v for v in values]
+
+    def _said(self) -> str:
+        """The caption."""
+        if not self.log_y or min(self._known(), default=1.0) > 0:
+            return self.caption
+        return f"{self.caption} Values of 0 and below stand at the lower edge of the logarithmic axis.".strip()
+
+    def _band(self, s: Series, colour: str) -> list[dict[str, Any]]:
+        """Two invisible lines with the space between them filled; drawn before the curve itself."""
+        if s.low is None or s.high is None:
+            return []
+        red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+        shared = {"type": "scatter", "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+        fill = {"fill": "tonexty", "fillcolor": f"rgba({red},{green},{blue},0.16)"}
+        low, high = ({"x": list(s.x), "y": self._drawn(y), **shared} for y in (s.low, s.high))
+        return [low, high | fill]
 
     def _table(self) -> str:
         head = "".join(f'<th scope="col">{esc(s)}</th>' for s in ("series", self.x_label, self.y_label))
@@ -129,14 +167,9 @@ _MARK = {"yref": "paper", "line": {"width": 1, "dash": "dot"}}
 _NOTE = {"yref": "paper", "showarrow": False, "xanchor": "left", "yanchor": "bottom"}
 
 
-def _band(s: Series, colour: str) -> list[dict[str, Any]]:
-    """Two invisible lines with the space between them filled; drawn before the curve itself."""
-    if s.low is None or s.high is None:
-        return []
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    shared = {"type": "scatter", "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
-    fill = {"fill": "tonexty", "fillcolor": f"rgba({red},{green},{blue},0.16)"}
-    return [{"x": list(s.x), "y": list(s.low), **shared}, {"x": list(s.x), "y": list(s.high), **shared, **fill}]
+def _roomy(low: float, high: float) -> list[float]:
+    room = 0.04 * (high - low) or 0.1
+    return [low - room, high + room]
 
 
 def _swatch(place: int) -> str:

@@ -69,10 +69,11 @@ def curves(result: FittedWindows, field: str) -> Curves:
     label = "needle recall" if field == "recall" else "KL from the full cache (nats a token)"
     bands = "95 % Wilson" if field == "recall" else "95 % bootstrap"
     caption = f"n = {result.config.samples} needles; {bands} intervals; one point a tolerance."
-    span = (0.0, 1.0) if field == "recall" else (0.0, 0.1)
+    whole = field == "recall"
     return Curves(
-        series, "key-value entries kept (share of the full cache)", label, finding, caption=caption, y_range=span
-    )
+        series, "key-value entries kept (share of the full cache)", label, finding, caption=caption,
+        y_range=(0.0, 1.0) if whole else None, log_y=not whole, digits=3 if whole else 5,
+    )  # fmt: skip
 
 
 def _interval(check: Checked, field: str) -> tuple[float, float, float]:
