@@ -177,6 +177,35 @@ def test_planted_sinks_are_taken_out(planted):
     assert values["self"][same] == pytest.approx(side.score(f"self/{REST}").estimate.values[same], abs=1e-6)
 
 
+def test_planted_copy_heads_raise_what_they_read(planted):
+    side, roles = planted.side, PLANTED["planted-copy"].roles
+    assert side.raised is not None and side.raised.places.shape == (*side.shape, 3, 3)
+
+    def same(head) -> list[bool]:
+        read = [side.words[i] for i, share in zip(side.reads[head][:3], side.shares[head]) if share > 0.01]
+        return [word == side.raised.words[side.raised.places[head][j, 0]] for j, word in enumerate(read)]
+
+    assert all(all(same(h)) and same(h) for h in roles["copy"])
+    assert not all(all(same(h)) for h in np.ndindex(*side.shape) if h not in roles["copy"])
+
+
+def test_another_score_of_a_run_leaves_as_a_serving_file(planted, runs, tmp_path, capsys):
+    from workbench.cli import main
+
+    folder, echo = runs / planted.path.rpartition("/")[2], PLANTED["planted-copy"].roles["echo"]
+    cut = np.sort(planted.score("repeats_echo").values, axis=None)[-len(echo)]
+    words = ["export", str(folder), "format=qrhead", "score=repeats_echo", f"threshold={cut:.6f}", f"out={tmp_path}"]
+    assert main(words) == 0 and "not validated" in capsys.readouterr().out
+    assert {tuple(h) for h in read_scores(tmp_path, layers=4, heads=8).at_least(0.1)} == set(echo)
+    (tmp_path / "one.json").write_text('{"0-0": [0.5]}')
+    for run, name, said in (
+        (folder, "entropie", "Did you mean 'entropy'?"),
+        (tmp_path / "one.json", "entropy", "one score only"),
+    ):
+        assert main(["export", str(run), "format=qrhead", f"score={name}", "threshold=0.1", f"out={tmp_path}"]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_planted_ioi_heads_lead_what_they_look_at_and_roles_become_scores(tmp_path):
     model, roles = wb.load("planted-ioi"), PLANTED["planted-ioi"].roles
     stages = {

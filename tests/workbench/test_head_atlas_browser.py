@@ -41,7 +41,10 @@ def view(shape=(4, 6), scores=SCORES, pictures=3, side=12, models=1, seed=0, wor
         profiles = {"raw": rng.random((*shape, 10)), "without sinks": rng.random((*shape, 10))}
         reads = rng.integers(0, len(words), (*shape, 6))
         shares = np.sort(rng.random((*shape, 6)))[..., ::-1] / 6
-        sides.append(AtlasSide(f"model {m}", max(1, shape[1] // 3), values, profiles, words, reads, shares, drawn))
+        raised = rng.integers(0, len(words), (*shape, 3, 3))
+        sides.append(
+            AtlasSide(f"model {m}", max(1, shape[1] // 3), values, profiles, words, reads, shares, drawn, words, raised)
+        )
     return HeadAtlas(scores, sides, "s0", "s1", 12, "A caption.", "workbench export")
 
 
@@ -87,6 +90,10 @@ def test_scores_switch_and_heads_are_chosen(show):
     shown, values = show(page(atlas), hash="#L2H3"), atlas.sides[0].values
     assert shown.inner_text(".cards h4").startswith("L2H3")
     row = shown.locator(".cards tbody tr").nth(2).inner_text()
+    side, read = atlas.sides[0], shown.locator(".cards .reads").nth(1).inner_text().strip("\n").split("\n")
+    for line, place, raised in zip(read, side.reads[2, 3], side.raised[2, 3]):
+        assert line.split() == " ".join([side.words[place], "→", *(side.words[i] for i in raised)]).split()
+    assert len(read) == 3 and "What reading them raises" in shown.inner_text(".cards")
     value = values["s2"][0]
     assert f"{value[2, 3]:.3f}" in row and row.split("\t")[2] == str(1 + int((value > value[2, 3]).sum()))
     before = shown.get_attribute(".map image", "href")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,7 @@ from workbench.errors import BadInput
 
 if TYPE_CHECKING:
     from workbench.exporters import Exporter
+    from workbench.heads import HeadScores
 
 
 @chz.chz
@@ -22,6 +23,7 @@ class Export:
 
     run: str = chz.field(doc="run folder or score file")
     format: str = chz.field(doc="see `workbench formats`")
+    score: str | None = chz.field(default=None, doc="which score, of a run of atlas; default: the one in scores.json")
     out: str | None = chz.field(default=None, doc="folder to write; default: inside the run, or here for a file")
     sparsity: float | None = chz.field(default=None, doc="cut: share of streaming heads, 0 to 1")
     threshold: float | None = chz.field(default=None, doc="cut: heads that score at least this stay full")
@@ -55,7 +57,7 @@ class Export:
 
 MOST = 12
 """Files that are named one by one."""
-ASIDE = ("run", "format", "out", "tiebreak", "source", "extra", "layers", "kv_heads")
+ASIDE = ("run", "format", "score", "out", "tiebreak", "source", "extra", "layers", "kv_heads")
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ def run(config: Export) -> Exported:
     scores = read_scores(
         config.run, shape["kv_heads"], format=config.source, layers=shape["layers"], heads=shape["heads"]
     )
+    if config.score is not None:
+        scores = _named(Path(config.run), config.score, scores)
     options = {name: value for name, value in chz.asdict(config).items() if name not in ASIDE and value is not None}
     options |= _extra(config.extra, exporter)
     if "run" in exporter.own_options and (Path(config.run) / METRICS).is_file():
@@ -109,6 +113,22 @@ def run(config: Export) -> Exported:
     files = export(scores, config.format, config.out or _beside(Path(config.run), config.format), **options)
     facts = next((path for path in files if path.name == PROVENANCE), None)
     return Exported(tuple(files), read_json(facts) if facts else {})
+
+
+def _named(path: Path, name: str, beside: HeadScores) -> HeadScores:
+    """Another score of a run of atlas, of the same model as the one in scores.json. Raises BadInput for unknown names."""
+    from workbench.errors import did_you_mean
+    from workbench.head_metrics import FILE, read_metrics
+
+    if not (path / FILE).is_file():
+        raise BadInput(f"score={name}: {path} holds one score only; runs of atlas hold several")
+    known = {m.name: m.values for m in read_metrics(path).metrics}
+    if name not in known:
+        raise BadInput(f"score={name}: {path} has {', '.join(known)}.{did_you_mean(name, known)}")
+    asked = {key: value for key, value in beside.parameters.items() if key not in ("version", "n")}
+    return replace(
+        beside, values=known[name], per_sample=None, groups=None, method=f"atlas/{name}", parameters=asked
+    )  # fmt: skip
 
 
 def _shape(config: Export) -> dict[str, int | None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 
 from workbench.errors import BadInput
 from workbench.views.block import blob, data, figure
@@ -46,6 +46,7 @@ class AtlasSide:
     """One model. values: by key of a score, (value, low, high) of every head. profiles: mass by distance, by version.
 
     reads, shares: of each head, places in `words` of the tokens that it reads most, and their shares of its attention.
+    raised: of its first tokens in `reads`, places in `raised_words` of the tokens whose logits it raises when it reads them.
     """
 
     label: str
@@ -56,6 +57,8 @@ class AtlasSide:
     reads: Int[np.ndarray, "l h k"]
     shares: Float[np.ndarray, "l h k"]
     pictures: Sequence[AtlasPicture]
+    raised_words: Sequence[str] = ()
+    raised: Int[np.ndarray, "l h w k"] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -142,8 +145,9 @@ class HeadAtlas:
             "label": side.label, "shape": list(side.shape), "kv": side.kv_heads,
             "values": [self._values(side, s.key) for s in self.scores],
             "profiles": {v: short(x, 3) for v, x in side.profiles.items()},
-            "words": list(side.words), "reads": side.reads.reshape(-1, side.reads.shape[-1]).tolist(),
-            "shares": np.round(side.shares.reshape(-1, side.shares.shape[-1]), 3).tolist(),
+            "words": list(side.words), "reads": _by_head(side.reads),
+            "shares": _by_head(np.round(side.shares, 3)),
+            "raised": None if side.raised is None else [list(side.raised_words), _by_head(side.raised)],
             "pictures": [
                 [p.name, p.levels.shape[-1], [[k, *np.round(v, 4)] for k, v in p.spans.items()]] for p in side.pictures
             ],
@@ -176,6 +180,10 @@ def short(x: Float[np.ndarray, "*shape"], digits: int = DIGITS) -> list[Any]:
         power = 10.0 ** np.clip(np.nan_to_num(places, posinf=0.0), -12, 12)
         rounded = np.round(flat * power) / power
     return np.where(flat == 0, 0.0, rounded).tolist()
+
+
+def _by_head(x: Shaped[np.ndarray, "l h *rest"]) -> list[Any]:
+    return x.reshape(-1, *x.shape[2:]).tolist()
 
 
 def _said(score: AtlasScore) -> str:

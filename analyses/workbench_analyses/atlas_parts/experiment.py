@@ -22,6 +22,7 @@ from workbench_analyses.atlas_parts.files import files
 from workbench_analyses.atlas_parts.measures import BATTERY, CORPUS, REPEATS, SINKS, Measure
 from workbench_analyses.atlas_parts.patterns import RAW, REST, VERSIONS, Batch
 from workbench_analyses.atlas_parts.prose import UNKNOWN
+from workbench_analyses.atlas_parts.raising import raised
 from workbench_analyses.atlas_parts.result import HeadAtlas
 from workbench_analyses.atlas_parts.side import Score, Sequences, Side, most_read, skipped_layers
 from workbench_analyses.atlas_parts.texts import Corpus, corpus, fitted, repeated, shown_texts
@@ -65,6 +66,7 @@ def side_of(work: Work) -> Side:
     scores += _battery_scores(found.samples, config.seed)
     scores += role_scores(work)
     reads, shares = most_read(sums[f"{REST}.words"].sum(0).astype(np.float64))
+    writes, unsaid = raised(work, texts, reads)
     return Side(
         work.identity, model.label, model.n_kv_heads, skipped_layers(model.n_layers, list(model.seam.layers)),
         tuple(scores), _profiles(sums), tuple(word(model, int(i)) for i in texts.words), reads, shares,

@@ -25,4 +25,5 @@ def files(result: HeadAtlas, run: Run) -> None:
         before = "also." if i else ""
         maps |= {f"{before}profile.{v}": x for v, x in side.profiles.items()}
         maps |= {f"{before}picture.{j}": p.levels for j, p in enumerate(side.pictures)}
+        maps |= {} if side.raised is None else {f"{before}raised": side.raised.ids}
     run.write_tensors("maps.safetensors", maps)

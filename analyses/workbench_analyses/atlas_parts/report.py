@@ -34,6 +34,9 @@ METHOD = (
     "Retrieval: needles as in `scan-heads` (arXiv 2404.15574), answered ones only. IOI: attention between labelled places "
     "(arXiv 2211.00593). Intervals: 95 %, percentile bootstrap over texts or prompts. Everything is exact and taken block "
     "by block; no whole pattern is ever stored.",
+    "What reading a token raises: the mean of the head's values of that token over the corpus, minus the mean of all its "
+    "values, through W_O, the final norm and the unembedding (OV circuit, Elhage et al. 2021); the three tokens with the "
+    "largest logits. Later layers are left out, and nothing is said of how much it matters.",
     "A score says where a head looks, not what it causes. Validate a list with `scan-heads`, `scan-sinks` or "
     "`trace-circuit` before it is used.",
 )
@@ -87,7 +90,11 @@ def _side(side: Side) -> AtlasSide:
     reads = np.vectorize(places.__getitem__, otypes=[int])(side.reads)
     words = [visible(side.words[i]) for i in used]
     pictures = [AtlasPicture(p.name, _shares(p), p.levels) for p in side.pictures]
-    return AtlasSide(side.label, side.kv_heads, values, side.profiles, words, reads, side.shares, pictures)
+    says, raised = ((), None) if side.raised is None else (side.raised.words, side.raised.places)
+    return AtlasSide(
+        side.label, side.kv_heads, values, side.profiles, words, reads, side.shares, pictures,
+        [visible(w) for w in says], raised,
+    )  # fmt: skip
 
 
 def _shares(p: Picture) -> dict[str, tuple[float, float]]:

@@ -57,11 +57,24 @@ class Sequences:
 
 
 @dataclass(frozen=True, eq=False)
+class Raised:
+    """Tokens whose logits a head raises most when it reads each of its first tokens in `Side.reads`.
+
+    words: the tokens, each once. places: in them. ids: the same in the vocabulary.
+    """
+
+    words: tuple[str, ...]
+    places: Int[np.ndarray, "layers heads w k"]
+    ids: Int[np.ndarray, "layers heads w k"]
+
+
+@dataclass(frozen=True, eq=False)
 class Side:
     """scores: in the order of the measures. profiles: mass by distance, bins 0, 1, 2–3, 4–7, …, by version.
 
     reads: of each head, the places in `words` of the tokens that get most of its attention without sinks, and what share
-    of it they get. left_out: parts that were not asked, and why. notes: what the reader should know of the corpus.
+    of it they get. raised: what reading them writes, where that can be said. left_out: parts that were not asked, and why.
+    notes: what the reader should know of the corpus.
     """
 
     model: ModelIdentity
@@ -73,6 +86,7 @@ class Side:
     words: tuple[str, ...]
     reads: Int[np.ndarray, "layers heads k"]
     shares: Float[np.ndarray, "layers heads k"]
+    raised: Raised | None
     pictures: tuple[Picture, ...]
     sequences: Sequences | None
     left_out: Mapping[str, str]

@@ -135,8 +135,11 @@ views.headatlas = async (block) => {
   const card = (s, i) => {
     const side = sides[s], share = side.shares[i].map((v, k) => [side.words[side.reads[i][k]], v]).filter(([, v]) => v >= .005);
     const reads = share.length ? share.flatMap(([word, v]) => [el("code", {}, word), ` ${Math.round(100 * v)} %  `]) : ["nothing but sinks"];
+    const words = (list) => list.flatMap((place) => [el("code", {}, side.raised[0][place]), " "]);
+    const raises = side.raised?.[1][i].slice(0, share.length).flatMap((places, k) => [el("code", {}, share[k][0]), " → ", ...words(places), el("br")]);
     return el("section", {}, el("h4", {}, name(s, i), el("small", {}, ` ${side.label}, key-value head ${Math.floor((i % side.shape[1]) * side.kv / side.shape[1])}`)),
-      el("div", { class: "two" }, numbers(s, i), el("div", {}, profile(s, i), el("h5", {}, "Tokens it reads, without sinks"), el("p", { class: "reads" }, ...reads))),
+      el("div", { class: "two" }, numbers(s, i), el("div", {}, profile(s, i), el("h5", {}, "Tokens it reads, without sinks"), el("p", { class: "reads" }, ...reads),
+        ...raises?.length ? [el("h5", {}, "What reading them raises", el("small", {}, ", by the values alone")), el("p", { class: "reads" }, ...raises)] : [])),
       el("div", { class: "thumbs" }, ...side.pictures.map((_, j) => thumbnail(s, j, i))));
   };
   const show = () => {
