@@ -69,8 +69,8 @@ def side_of(work: Work) -> Side:
     writes, unsaid = raised(work, texts, reads)
     return Side(
         work.identity, model.label, model.n_kv_heads, skipped_layers(model.n_layers, list(model.seam.layers)),
-        tuple(scores), _profiles(sums), tuple(word(model, int(i)) for i in texts.words), reads, shares,
-        draw(work, shown), _sequences(model, texts, sums), found.left_out, _notes(texts),
+        tuple(scores), _profiles(sums), tuple(word(model, int(i)) for i in texts.words), reads, shares, writes,
+        draw(work, shown), _sequences(model, texts, sums), {**found.left_out, **unsaid}, _notes(texts),
     )  # fmt: skip
 
 
