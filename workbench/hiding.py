@@ -29,7 +29,8 @@ def hidden(
     text = mask.padding
     if text is None:
         text = torch.ones(mask.batch, mask.keys, dtype=torch.bool, device=mask.device)
-    return hides(Seen(replace(mask, padding=text), partial(look, list(range(heads)), (), text)))
+    gone = hides(Seen(replace(mask, padding=text), partial(look, list(range(heads)), (), text)))
+    return gone.expand(-1, heads, -1)
 
 
 def without(keys: Bool[Tensor, "b h k"]) -> HeadEdits:

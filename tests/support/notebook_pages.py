@@ -17,11 +17,30 @@ MODEL = """([html, heads]) => { window.model = {
     const buffers = bytes ? [new DataView(Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0)).buffer)] : [];
     this.handlers["msg:custom"](JSON.parse(text), buffers); }); },
 }; }"""
+RENDER = """async (source) => {
+  const text = new TextDecoder().decode(Uint8Array.from(atob(source), (c) => c.charCodeAt(0)));
+  const widget = (await import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })))).default;
+  const el = document.body.appendChild(document.createElement("div"));
+  await widget.render({ model, el });
+}"""
+
+
+def bring_to_life(page, html, answers, heads=()):
+    """A live view in an empty page, and a model whose messages Python answers."""
+
+    def kernel(text):
+        back, payload = answered(answers, json.loads(text))
+        return [json.dumps(back), base64.b64encode(payload[0]).decode() if payload else None]
+
+    page.expose_function("kernel", kernel)
+    page.goto("about:blank")
+    page.evaluate(MODEL, [html, list(heads)])
+    page.evaluate(RENDER, base64.b64encode(module(html).encode()).decode())
 
 
 @pytest.fixture
 def notebook(browser):
-    """Opens a live view as anywidget would: its module, and a model whose messages Python answers."""
+    """Opens a live view as anywidget would, and collects every request and error."""
     contexts = []
 
     def opened(html, answers, width=800, scheme="light", heads=()):
@@ -32,24 +51,7 @@ def notebook(browser):
         page.on("request", lambda request: page.requests.append(request.url))
         page.on("console", lambda m: page.faults.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda e: page.faults.append(str(e)))
-
-        def kernel(text):
-            back, payload = answered(answers, json.loads(text))
-            return [json.dumps(back), base64.b64encode(payload[0]).decode() if payload else None]
-
-        page.expose_function("kernel", kernel)
-        page.goto("about:blank")
-        page.evaluate(MODEL, [html, list(heads)])
-        source = base64.b64encode(module(html).encode()).decode()
-        page.evaluate(
-            """async (source) => {
-          const text = new TextDecoder().decode(Uint8Array.from(atob(source), (c) => c.charCodeAt(0)));
-          const widget = (await import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })))).default;
-          const el = document.body.appendChild(document.createElement("div"));
-          await widget.render({ model, el });
-        }""",
-            source,
-        )
+        bring_to_life(page, html, answers, heads)
         return page
 
     yield opened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from workbench.heads import HeadScores
 from workbench.live.choosing import head_picker
 from workbench.live.steering import Steering
 from workbench.live.widget import answered, module
-from workbench.live.zooming import finer
+from workbench.live.zooming import answers, exact_row, finer, largest
 from workbench.views import Page, Section, long_patterns, pattern_probes
 from workbench.views.pattern_picture import static_html
 from workbench.views.pattern_tiles import weights_of
@@ -64,6 +65,14 @@ def by_hooks(model, ids, heads, gain):
     return logits, [found[f"blocks.{i}.attn.hook_pattern"][0, :, -1] for i in range(3)]
 
 
+def patterns_of(model, ids):
+    """Whole patterns of the plain bridge, [heads, queries, keys] of each layer."""
+    names = [f"blocks.{i}.attn.hook_pattern" for i in range(3)]
+    with torch.no_grad():
+        _, cache = model.bridge.run_with_cache(ids, names_filter=names)
+    return [cache[name][0] for name in names]
+
+
 @pytest.mark.parametrize(("strength", "count"), [(0.0, 2), (1.7, 3), (1.0, 1), (0.5, 0)])
 def test_a_position_of_the_sliders_is_what_the_plain_model_says(steering, llama, ids, strength, count):
     answer = steering.answer(strength, count)
@@ -103,6 +112,12 @@ def test_a_zoom_is_the_exact_part_of_the_pattern(llama, ids):
     np.testing.assert_allclose(last, patterns[2][5], rtol=0.13, atol=1.1e-6)
     with pytest.raises(BadInput, match="outside the text"):
         finer(llama, ids, {"head": [0, 0], "queries": [20, 25], "keys": [0, 24]})
+    pairs = largest(llama, ids, {"head": [1, 3], "queries": [10, 20], "keys": [2, 8]})[0]["pairs"]
+    part = patterns_of(llama, ids)[1][3, 10:20, 2:8]
+    assert [w for *_, w in pairs] == pytest.approx(part.flatten().topk(10).values.tolist(), abs=2e-6)
+    assert all(part[q - 10, k - 2].item() == pytest.approx(w, abs=2e-6) for q, k, w in pairs)
+    keys = exact_row(llama, ids, {"head": [2, 5], "query": 23})[0]["keys"]
+    assert len(keys) == 24 and all(patterns[2][5][key].item() == pytest.approx(w, abs=2e-6) for key, w in keys)
 
 
 def test_static_pictures_hold_no_script_and_stay_small(llama, ids, steering):
@@ -167,8 +182,10 @@ def test_a_head_map_hands_its_selection_to_python(notebook):  # noqa: F811
 
 @pytest.mark.browser
 def test_a_zoom_asks_python_for_finer_blocks(notebook, llama, ids):  # noqa: F811
-    view = long_patterns(wb.observe(llama, ids, pattern_probes(n=4, fine=0)), [f"t{i}" for i in range(24)])
-    page = notebook(view.html(), {"region": lambda asked: finer(llama, ids, asked)})
+    view = long_patterns(
+        wb.observe(llama, ids, pattern_probes(n=4, fine=0)), [f"t{i}" for i in range(24)], heads=[(2, 2)]
+    )
+    page = notebook(view.html(), answers(llama, ids))
     page.wait_for_function(
         "document.querySelector('div').shadowRoot.querySelector('.where').textContent.includes('blocks 1 × 1')"
     )
@@ -182,6 +199,23 @@ def test_a_zoom_asks_python_for_finer_blocks(notebook, llama, ids):  # noqa: F81
         page.inner_text(".where").startswith("L2H2, mass: queries 0–23 × keys 0–23; finest blocks 1 × 1")
         and page.faults == []
     )
+    assert page.locator(".keys h4").count() == 0, "the whole text lists nothing"
+    page.click("button[data-zoom='0.5']")
+    page.wait_for_function("document.querySelector('div').shadowRoot.querySelector('.keys h4')")
+    (q0, q1), (k0, k1) = (map(int, x.split("–")) for x in re.findall(r"\d+–\d+", page.inner_text(".where"))[:2])
+    best = patterns_of(llama, ids)[2][2, q0 : q1 + 1, k0 : k1 + 1].max()
+    query, reader, key, read, weight = (
+        page.locator(".keys table").last.locator("tbody tr").first.inner_text().split("\t")
+    )
+    assert (reader, read, weight) == (f"t{query}", f"t{key}", f"{best:.3f}") and q0 <= int(query) <= q1
+    page.click("button[data-zoom='0']")
+    page.select_option("select.row", "0")
+    page.evaluate("model.values.chosen = [0, 4]; model.handlers['change:chosen']()")
+    page.wait_for_function("model.sent.includes('row')")
+    page.wait_for_function("document.querySelector('div').shadowRoot.querySelector('.keys table')")
+    top = page.locator(".keys tbody tr").first.inner_text().split("\t")
+    row = patterns_of(llama, ids)[0][4, 23]
+    assert top[1] == f"t{int(row.argmax())}" and top[2] == f"{row.max():.3f}" and page.faults == []
 
 
 def test_the_module_carries_only_what_it_shows():

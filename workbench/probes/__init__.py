@@ -23,12 +23,13 @@ from workbench.probes.received import received
 from workbench.probes.receivers import receivers
 from workbench.probes.region import region
 from workbench.probes.sink_mass import sink_mass
+from workbench.probes.strongest import Strongest, strongest
 from workbench.probes.thumbnail import Thumbnails, thumbnail
 from workbench.probes.top_keys import top_keys
 from workbench.probes.without_sinks import without_sinks
 
 __all__ = [
-    "Even", "Massive", "Probe", "Thumbnails", "TopKeys", "distance", "entropy", "even", "held", "key_norms", "lse",
-    "mass", "massive", "matched", "moments", "norms", "phi", "profile", "received", "receivers", "region", "resid_norms",
-    "sink_mass", "thumbnail", "token_labels", "top_keys", "value_norms", "without_sinks",
+    "Even", "Massive", "Probe", "Strongest", "Thumbnails", "TopKeys", "distance", "entropy", "even", "held", "key_norms",
+    "lse", "mass", "massive", "matched", "moments", "norms", "phi", "profile", "received", "receivers", "region",
+    "resid_norms", "sink_mass", "strongest", "thumbnail", "token_labels", "top_keys", "value_norms", "without_sinks",
 ]  # fmt: skip

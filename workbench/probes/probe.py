@@ -15,8 +15,8 @@ from workbench.masks import CompactMask
 
 Found = dict[str, Tensor]
 """Tensors of one layer by suffix ("" for the probe's own name), batch axis first."""
-Hides = Callable[[Seen], Bool[Tensor, "b h k"]]
-"""From what a layer's heads look at to the keys of each that are left out."""
+Hides = Callable[[Seen], Bool[Tensor, "b #h k"]]
+"""From what a layer's heads look at to the keys of each (or of all alike) that are left out."""
 
 
 class TopKeys(NamedTuple):

@@ -15,9 +15,11 @@ from workbench.views.pattern_view import ExactRows, PatternView
 OVERVIEW, FINE, ROWS, RECEIVERS = "overview", "fine", "rows", "receivers"
 FINE_HEADS = 16
 """Heads that get finer blocks by default; with both channels they are half of a page of 1,024 heads."""
+KEPT_KEYS = 64
+"""Weights of an exact row."""
 
 
-def pattern_probes(rows: Sequence[int] = (-1,), n: int = 32, fine: int = 256, k: int = 64) -> list[Any]:
+def pattern_probes(rows: Sequence[int] = (-1,), n: int = 32, fine: int = 256, k: int = KEPT_KEYS) -> list[Any]:
     """The probes that `long_patterns` reads: n × n blocks of every head, fine × fine blocks, k largest weights of rows.
 
     rows: columns of the tokens, negative from the last one; give the same to `long_patterns`. fine=0 leaves the finer

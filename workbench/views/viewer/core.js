@@ -9,7 +9,8 @@ const views = {};
 
 /** gzip + base64 -> a Response, by the browser's own decompressor. */
 function unpacked(text) {
-  const bytes = Uint8Array.from(atob(text.trim()), (c) => c.charCodeAt(0));
+  const raw = atob(text.trim()), bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")));
 }
 const unpack = (text) => unpacked(text).text();
@@ -64,10 +65,13 @@ function linked() {
   return found && [Number(found[1]), Number(found[2])];
 }
 
-/** A table of keys that are read: [position, token, weight, part of the text] each. */
-function keyTable(keys) {
-  const cells = ([p, text, weight, part]) => [["num", p.toLocaleString("en")], ["word", text ?? ""], ["num", number(weight)], ["", part]];
-  const titles = ["position", "token", "weight", "part"].map((t, i) => el("th", { scope: "col", class: i % 2 ? "" : "num" }, t));
-  const rows = keys.map((key) => el("tr", {}, ...cells(key).map(([kind, text]) => el("td", { class: kind }, text))));
-  return el("table", {}, el("thead", {}, el("tr", {}, ...titles)), el("tbody", {}, ...rows));
+/** A table of texts. columns: the title of each and the class of its cells. */
+function listTable(columns, rows) {
+  const titles = columns.map(([title, kind]) => el("th", { scope: "col", class: kind === "num" ? kind : "" }, title));
+  const body = rows.map((row) => el("tr", {}, ...row.map((text, i) => el("td", { class: columns[i][1] }, text))));
+  return el("table", {}, el("thead", {}, el("tr", {}, ...titles)), el("tbody", {}, ...body));
 }
+
+/** A table of keys that are read: [position, token, weight, part of the text] each. */
+const keyTable = (keys) => listTable([["position", "num"], ["token", "word"], ["weight", "num"], ["part", ""]],
+  keys.map(([p, text, weight, part]) => [p.toLocaleString("en"), text ?? "", number(weight), part]));

@@ -21,7 +21,8 @@ views.patterns = async (block, host) => {
   const $ = (where) => block.querySelector(where), colours = palette(data.colours, data.low), size = Math.ceil(length / side);
   const overview = $(".overview"), sheet = $(".overview canvas"), field = $(".field"), canvas = $(".field canvas"), pen = canvas.getContext("2d");
   const channel = $("select.channel"), row = $("select.row"), tiles = Array.from({ length: layers * heads }, () => []);
-  let chosen = data.first, q = [0, length], k = [0, length], drag = null, texts = [];
+  let chosen = data.first, q = [0, length], k = [0, length], drag = null, texts = [], pairs = [], turn = 0;
+  const made = new Map();  // Exact rows that the kernel gave, by head and row.
 
   const name = (head) => `L${Math.floor(head / heads)}H${head % heads}`, many = (p) => p.toLocaleString("en");
   const token = (p) => texts[p] === undefined ? "" : ` “${texts[p]}”`;
@@ -47,6 +48,7 @@ views.patterns = async (block, host) => {
     return node;
   };
   const exact = () => {
+    if (made.has(`${chosen},${row.value}`)) return made.get(`${chosen},${row.value}`);
     const place = rows.heads.indexOf(chosen), start = (place * rows.positions.length + Number(row.value)) * rows.k;
     if (place < 0 || !row.value) return [];
     return [...rowKeys.slice(start, start + rows.k)].map((key, i) => [key, rowWeights[start + i]]).filter(([, w]) => w > 0);
@@ -101,8 +103,21 @@ views.patterns = async (block, host) => {
     draw();
     const finest = usable().at(-1), best = exact().sort((a, b) => b[1] - a[1]).slice(0, 10).map(([key, w]) => [key, texts[key], w, part(key)]);
     $(".where").textContent = `${name(chosen)}, ${data.channels[which()]}: queries ${many(q[0])}–${many(q[1] - 1)} × keys ${many(k[0])}–${many(k[1] - 1)}; finest blocks ${many(finest.tall)} × ${many(finest.wide)} tokens.`;
-    const missing = row.value && !best.length ? `Exact rows are stored of ${rows.heads.slice(0, 12).map(name).join(", ")}${rows.heads.length > 12 ? ", …" : ""}.` : "";
-    $(".keys").replaceChildren(best.length ? keyTable(best) : el("p", { class: "note" }, missing));
+    const missing = row.value && !best.length && !host ? `Exact rows are stored of ${rows.heads.slice(0, 12).map(name).join(", ")}${rows.heads.length > 12 ? ", …" : ""}.` : "";
+    const columns = [["query", "num"], ["token", "word"], ["key", "num"], ["token", "word"], ["weight", "num"]];
+    const list = pairs.map(([query, key, w]) => [many(query), texts[query] ?? "", many(key), texts[key] ?? "", number(w)]);
+    $(".keys").replaceChildren(best.length ? keyTable(best) : el("p", { class: "note" }, missing),
+      ...list.length ? [el("h4", {}, "Largest weights in this part"), listTable(columns, list)] : []);
+  };
+  const heard = (answer, take) => { if (answer?.error) say(answer.error); else if (answer) { take(answer); show(); } };
+  /** The largest weights of the part that is shown, and the exact row of a head whose rows the page does not hold. */
+  const askLargest = async (ask) => {
+    const mine = ++turn, answer = await host.ask("largest", ask);
+    if (mine === turn) heard(answer, ({ pairs: found }) => { pairs = found; });
+  };
+  const askRow = async () => {
+    const key = `${chosen},${row.value}`;
+    if (row.value && !exact().length) heard(await host.ask("row", { head: [Math.floor(chosen / heads), chosen % heads], query: rows.positions[row.value] }), ({ keys }) => made.set(key, keys));
   };
   /** Shows a part of the pattern, and asks the kernel for finer blocks where one listens. */
   const zoom = async (...to) => {
@@ -110,8 +125,12 @@ views.patterns = async (block, host) => {
       const wide = Math.min(Math.max(Math.round(high - low), 8), length), start = Math.min(Math.max(Math.round(low), 0), length - wide);
       return [start, start + wide];
     });
+    pairs = [];
     show();
+    if (host) askRow();
     const ask = { head: [Math.floor(chosen / heads), chosen % heads], queries: q, keys: k }, enough = ([a, b], width) => width <= Math.ceil((b - a) / FINE);
+    if (host && (q[1] - q[0] < length || k[1] - k[0] < length)) askLargest(ask);
+    else turn++;
     if (!host || which() > 0 || usable().some((t) => t.q <= q[0] && t.q1 >= q[1] && t.k <= k[0] && t.k1 >= k[1] && enough(q, t.tall) && enough(k, t.wide))) return;
     const answer = await host.ask("region", ask);
     if (answer?.error) say(answer.error);
@@ -172,10 +191,11 @@ views.patterns = async (block, host) => {
   });
   block.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", () => Number(button.dataset.zoom) ? scaled(button.dataset.zoom) : whole()));
   channel.addEventListener("change", show);
-  row.addEventListener("change", show);
+  row.addEventListener("change", () => { show(); if (host) askRow(); });
   onScheme(draw);
   onHead(block, (layer, head) => { if (layer < layers && head < heads) choose(layer * heads + head); });
-  const listed = () => [...received.keys[chosen].map((key, i) => ["received", "", key, texts[key], received.weights[chosen][i]]), ...exact().map(([key, w]) => ["row", rows.positions[row.value], key, texts[key], w])];
+  const listed = () => [...received.keys[chosen].map((key, i) => ["received", "", key, texts[key], received.weights[chosen][i]]), ...exact().map(([key, w]) => ["row", rows.positions[row.value], key, texts[key], w]),
+    ...pairs.map(([query, key, w]) => ["largest", query, key, texts[key], w])];
   const note = () => el("svg:text", { x: EDGE, y: WHOLE + 28, fill: styled("--ink"), "font-size": 18, "font-family": "sans-serif" }, $(".where").textContent);
   return {
     csv: () => csvOf([["what", "query", "key", "token", `weight of ${name(chosen)}`], ...listed()]),
