@@ -11,6 +11,7 @@ from workbench import vision
 from workbench.errors import ModelError, Unsupported
 from workbench.installing import nothing_installed
 from workbench.option_values import EXACT_DTYPES
+from workbench.placing import Placement, placement
 from workbench.reference_models import catalogue
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in EXACT_DTYPES}
@@ -25,19 +26,24 @@ def dtype_of(name: str | torch.dtype) -> torch.dtype:
     return DTYPES[name]
 
 
-def boot(place: str, dtype: torch.dtype, device: str | None, trust_remote_code: bool) -> Any:
+def boot(place: str, dtype: torch.dtype, device: str | Placement | None, trust_remote_code: bool) -> Any:
     """A bridge in evaluation mode without gradients of weights. Raises ModelError and Unsupported in one line."""
+    placed = placement(device) if device is None or isinstance(device, str) else device
     from transformer_lens.model_bridge import TransformerBridge
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # shards of weights are no progress of the user's work
-    device = _usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     planted = catalogue.PLANTED.get(place)
-    built = planted.parts(dtype, device) if planted else {}
+    built: dict[str, Any] = placed.options()
+    if not placed.spread:
+        built["device"] = _usable(placed.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        built |= planted.parts(dtype, built["device"]) if planted else {}
+    elif planted:
+        raise ModelError(f"{place} is wired in memory, on one device: use device=cpu or cuda")
     try:
         with nothing_installed(), vision.unhindered():
             bridge = TransformerBridge.boot_transformers(  # type: ignore[attr-defined]
-                place, dtype=dtype, device=device, trust_remote_code=trust_remote_code, **built
+                place, dtype=dtype, trust_remote_code=trust_remote_code, **built
             )
     except (ImportError, OSError, ValueError, KeyError, RuntimeError, NotImplementedError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]

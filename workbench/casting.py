@@ -37,7 +37,7 @@ def cast(text: str, kind: Any) -> Any:
         return _first_fit(text, inner)
     if origin is Literal:
         return _choice(text, {_written(value): value for value in inner})
-    if _is_list(kind):
+    if takes_list(kind):
         return tuple(_items(text, inner))
     if isinstance(kind, type) and issubclass(kind, Enum):
         return _choice(text, {member.name: member for member in kind})
@@ -57,7 +57,7 @@ def conform(value: Any, kind: Any) -> Any:
                 return conform(value, arm)
             except NotThat:
                 continue
-    elif _is_list(kind) and isinstance(value, (list, tuple)):
+    elif takes_list(kind) and isinstance(value, (list, tuple)):
         return tuple(conform(item, inner[0] if inner else Any) for item in value)
     elif (
         (get_origin(kind) is Literal and any(value == one and type(value) is type(one) for one in inner))
@@ -78,7 +78,7 @@ def type_name(kind: Any) -> str:
         return "|".join(type_name(arm) for arm in inner)
     if origin is Literal:
         return "|".join(_written(value) for value in inner)
-    if _is_list(kind):
+    if takes_list(kind):
         item = type_name(inner[0]) if inner else "text"
         return f"{item},{item},…"
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -108,7 +108,8 @@ def _written(value: Any) -> str:
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
-def _is_list(kind: Any) -> bool:
+def takes_list(kind: Any) -> bool:
+    """Whether an option takes any number of values, and only that."""
     origin, inner = get_origin(kind) or kind, get_args(kind)
     return origin in (tuple, list, Sequence) and (origin is not tuple or not inner or inner[1:] == (...,))
 

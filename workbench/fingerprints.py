@@ -6,6 +6,10 @@ import hashlib
 import json
 from typing import Any
 
+from torch import Tensor
+
+from workbench.offloading import named_values
+
 SAMPLED = 64
 """Values of every tensor that the fingerprint looks at, at even strides."""
 
@@ -18,9 +22,12 @@ def fingerprint(model: Any) -> tuple[str, str]:
     whole = model.config.to_dict()  # a vision tower's, too
     config = {k: v for k, v in whole.items() if not k.startswith("_") and k != "transformers_version"}
     text = json.dumps(config, sort_keys=True, default=str)
-    weights = hashlib.sha256()
-    for name, p in sorted(model.named_parameters()):
-        flat = p.detach().flatten()
-        sample = flat[:: max(1, len(flat) // SAMPLED)][:SAMPLED].float().cpu().numpy()
-        weights.update(f"{name} {tuple(p.shape)}".encode() + sample.tobytes())
+    parts = {name: _sampled(name, p) for name, p in named_values(model)}
+    weights = hashlib.sha256(b"".join(parts[name] for name in sorted(parts)))
     return hashlib.sha256(text.encode()).hexdigest()[:16], weights.hexdigest()[:16]
+
+
+def _sampled(name: str, p: Tensor) -> bytes:
+    flat = p.detach().flatten()
+    sample = flat[:: max(1, len(flat) // SAMPLED)][:SAMPLED].float().cpu().numpy()
+    return f"{name} {tuple(p.shape)}".encode() + sample.tobytes()

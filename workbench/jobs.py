@@ -1,24 +1,28 @@
 """The work of one command: its model, its run folder if one is written, its stages; how all of them begin and end.
 
 A new analysis: `job = Job(config, model)`; `with job.running("its-name", config.question_asked()) as stages:` compute with
-`job.remember`, make the result with `job.cost()` and `job.path`, and call `job.keep(result, files)`.
+`job.remember`, make the result with `job.cost()` and `job.path`, and call `job.keep(result, files)`. Where its config has
+`SpreadOptions`, its first stage asks `job.spread(units)`, and behind the `with` stands `return job.part_done`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
-from workbench import backends
+from workbench import backends, merging
 from workbench.cost import peak_memory
 from workbench.heads import ModelIdentity
 from workbench.models import Model, load
+from workbench.parts import Part, part_of
 from workbench.progress import Stages, progress
 from workbench.reported import OfCommand
 from workbench.runs import Remember, Run, unremembered
+from workbench.spread_options import Engine, engine_of
+from workbench.spreading import Gave, PartDone, Unit, spread
 
 C = TypeVar("C")
 R = TypeVar("R", bound=OfCommand)
@@ -31,6 +35,10 @@ class Job(Generic[C]):
     """
 
     stages: Stages
+    command: str
+    backend_in_words: str | None = None
+    part_done: Any = None
+    """What `shard=` did, once it is done."""
 
     def __init__(self, config: C, model: Model | None = None) -> None:
         self._started = time.perf_counter()
@@ -40,6 +48,9 @@ class Job(Generic[C]):
         self._backend: str | None = getattr(asked, "backend", None)
         if self._backend is not None:
             backends.demand(self._backend, self.model.device)
+        shard: str | None = getattr(asked, "shard", None)
+        self.part: Part | None = None if shard is None else part_of(shard)
+        self.engine: Engine = engine_of(getattr(asked, "engine", "local"))
         self.run: Run | None = None
 
     @cached_property
@@ -71,16 +82,27 @@ class Job(Generic[C]):
     def running(self, command: str, question: Mapping[str, Any]) -> Iterator[Stages]:
         """Inside, the backend computes attention, the folder below `config.out` is open and progress is shown.
 
-        question: what can change a number; the model's identity is added. Raises BadInput and RunError.
+        With `shard=` the rest of the block is left once that part is done. question: what can change a number; the
+        model's identity is added. Raises BadInput and RunError.
         """
+        self.command = command
         question = {**question, "identity": [self.identity.config_hash, self.identity.weights]}
-        used, backend = nullcontext(), None
+        used = nullcontext()
         if self._backend is not None:
             used = backends.used(self.model, self._backend)
-            backend = backends.in_words(self._backend, self.model.device)
-        with used, self._opened(command, question, backend) as self.run, progress() as stages:
+            self.backend_in_words = backends.in_words(self._backend, self.model.device)
+        merged = merging.MERGED.get()
+        if merged is not None:
+            merged.check_question(command, question)
+        with used, self._opened(command, question) as self.run, progress() as stages, self._left_when_part_is_done():
             self.stages = stages
+            if merged is not None and self.run is not None:
+                merged.give(self.run)
             yield stages
+
+    def spread(self, units: Iterable[Unit]) -> Iterator[Gave]:
+        """What independent units gave, in their order: done here, in part, or on a cluster, as the config says."""
+        return spread(self, units)
 
     def keep(self, result: R, files: Callable[[R, Run], None]) -> None:
         """Write a result where a run folder is open: its files, its report, the record; say what was damaged before."""
@@ -92,7 +114,15 @@ class Job(Generic[C]):
         for warning in self.run.warnings:
             self.stages.note(f"note: {warning}")
 
-    def _opened(self, command: str, question: Mapping[str, Any], backend: str | None) -> Any:
+    def _opened(self, command: str, question: Mapping[str, Any]) -> Any:
         if not self._out:
             return nullcontext()
-        return Run.open(self._out, command, self.model.name, question, self.model.label, backend)
+        part = "" if self.part is None else self.part.suffix
+        return Run.open(self._out, command, self.model.name, question, self.model.label, self.backend_in_words, part)
+
+    @contextmanager
+    def _left_when_part_is_done(self) -> Iterator[None]:
+        try:
+            yield
+        except PartDone as done:
+            self.part_done = done.result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any
 
@@ -35,6 +35,11 @@ class CompactMask:
         raise Unsupported("a layer of this model adds its mask to scores itself, so that the seam cannot serve it")
 
     __getitem__ = __radd__
+
+    def to(self, device: torch.device | str | int, **_: Any) -> CompactMask:
+        """The same on another device: how accelerate brings a layer on another GPU what it is given."""
+        padding, first = (None if x is None else x.to(device) for x in (self.padding, self.first))
+        return replace(self, padding=padding, first=first, device=torch.device(device))
 
     def spec(self, scale: float, softcap: float | None = None, sinks: Tensor | None = None) -> AttentionSpec:
         """The mask as the kernels want it."""

@@ -21,6 +21,8 @@ from workbench.errors import ModelError, Unsupported
 from workbench.fingerprints import fingerprint
 from workbench.generating import greedy
 from workbench.masks import CompactMask
+from workbench.offloading import device_of
+from workbench.placing import Placement
 from workbench.plan import MEMORY, Plan
 from workbench.seam import Seam
 from workbench.sources import locate
@@ -73,8 +75,8 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
-        return next(self.bridge.original_model.parameters()).device
+        """Where it takes its inputs: that of its first weights, or the one to which they are brought."""
+        return device_of(self.bridge.original_model)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -236,13 +238,14 @@ def intervene(model: Model, edits: Any) -> Iterator[None]:
 def load(
     source: str | Path | Any,
     dtype: str | torch.dtype = "float32",
-    device: str | None = None,
+    device: str | Placement | None = None,
     trust_remote_code: bool = False,
     backend: str | None = None,
 ) -> Model:
     """A model by bundled name, local folder, hub id, or a live TransformerBridge.
 
     A bundled name comes first: "gpt2" is the reference model, "openai-community/gpt2" the hub's, "./gpt2" a folder.
+    device: one device, or how weights are spread over several places ("gpus:2", "auto:cpu=8GB"; see `workbench.placing`).
     backend: what computes attention, "auto" if not given (see `Model.backend`). Raises ModelError, in one line with the
     remedy, for what cannot be loaded.
     """

@@ -13,7 +13,7 @@ import chz.util
 from chz.blueprint import Castable
 from chz.blueprint._entrypoint import EntrypointException
 
-from workbench.casting import NotThat, cast, conform, type_name
+from workbench.casting import NotThat, conform, takes_list, type_name
 from workbench.command import Command
 from workbench.config_files import read_config
 from workbench.errors import BadInput, did_you_mean
@@ -106,9 +106,12 @@ def written(value: Any) -> str:
     return str(getattr(value, "name", value)) if not isinstance(value, Path) else str(value)
 
 
-def _pairs(command: Command, options: Mapping[str, Option], words: Sequence[str]) -> dict[str, str]:
-    """Words as key and text: `key=value`, `--key=value`, `--json`, or a leading value without a key."""
-    typed: dict[str, str] = {}
+def _pairs(command: Command, options: Mapping[str, Option], words: Sequence[str]) -> dict[str, Any]:
+    """Words as key and text: `key=value`, `--key=value`, `--json`, or a leading value without a key.
+
+    A place that takes a list takes all values without a key that are left, as a list.
+    """
+    typed: dict[str, Any] = {}
     places = [name for name in command.positional]
     for index, word in enumerate(words):
         key, equals, text = word.partition("=")
@@ -119,6 +122,9 @@ def _pairs(command: Command, options: Mapping[str, Option], words: Sequence[str]
             key = _known(command, options, bare, "")
         elif word.startswith("--") or word in options:
             raise BadInput(_use_equals(options, bare, words[index + 1 :]))
+        elif places and takes_list(options[places[0]].kind):
+            typed.setdefault(places[0], []).append(word)
+            continue
         elif places:
             key, text = places.pop(0), word
         else:
@@ -156,7 +162,7 @@ def _use_equals(options: Mapping[str, Option], key: str, rest: Sequence[str]) ->
 def _fit(option: Option, value: Any, where: str) -> Any:
     """A value in the type of its option; text of types that only chz knows is left to chz."""
     try:
-        return cast(value, option.kind) if not where else conform(value, option.kind)
+        return conform(value, option.kind)
     except NotThat as fault:
         raise BadInput(f"{option.key}{where}: {fault} ({option.key} takes {type_name(option.kind)})") from None
     except TypeError:

@@ -23,9 +23,9 @@ from workbench import atomic
 from workbench.errors import BadInput, RunError
 from workbench.jsonable import canonical, dumps, jsonable
 from workbench.locks import FolderLock
+from workbench.run_log import FIELDS, read_log
 from workbench.run_record import earlier_record, now, read_run, same_question, started
 from workbench.shards import Damaged, checked, file_name, model_slug, pack
-from workbench.untrusted import parsed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -66,12 +66,12 @@ class Run:
     @classmethod
     def open(
         cls, out: str | Path, command: str, model: str, question: Mapping[str, Any], label: str = "",
-        backend: str | None = None,
+        backend: str | None = None, part: str = "",
     ) -> Self:  # fmt: skip
         """Create or resume the folder of a question below `out`.
 
         question: every option that can change a number (JSON-able, no NaN). label: what the model is, in words.
-        backend: what computes attention, in words.
+        backend: what computes attention, in words. part: what the folder's name ends in where it holds a part of the run.
         Raises BadInput if `out` cannot be written or the question holds NaN; RunError if another process
         writes there or the folder holds another question.
         """
@@ -79,7 +79,7 @@ class Run:
             text = canonical(question)
         except ValueError as error:
             raise BadInput(str(error)) from None
-        path = Path(out) / f"{command}-{model_slug(model)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        path = Path(out) / f"{command}-{model_slug(model)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}{part}"
         try:
             (path / "shards").mkdir(parents=True, exist_ok=True)
             lock = FolderLock(path)
@@ -150,12 +150,19 @@ class Run:
             "seconds": round(clock - self._clock, 6),
             "meta": jsonable(meta or {}),
         }
+        self._store(unit, data, entry)
+        self._clock = clock
+
+    def adopt(self, unit: str, entry: Mapping[str, Any], data: bytes) -> None:
+        """Store a unit that another run has done. entry: its line in that run's log; data: the bytes of its shard."""
+        self._store(unit, data, {"unit": unit, **{field: entry[field] for field in FIELDS}})
+
+    def _store(self, unit: str, data: bytes, entry: dict[str, Any]) -> None:
         with self._writing(entry["shard"]):
             atomic.write_bytes(self.path / "shards" / entry["shard"], data)
             atomic.append_line(self.path / "progress.jsonl", dumps(entry))
         self._units[unit] = entry
         self._verified.add(unit)
-        self._clock = clock
 
     def load(self, unit: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and meta of a finished unit. Raises RunError if it is not there or damaged."""
@@ -229,14 +236,6 @@ class Run:
         """Finished units by name, the latest line of each; a line that a kill tore off is dropped."""
         log = self.path / "progress.jsonl"
         atomic.drop_torn_line(log)
-        units: dict[str, dict[str, Any]] = {}
-        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-        for number, line in enumerate(text.split("\n")[:-1], start=1):  # texts may hold other ends of lines
-            try:
-                entry = parsed(line)
-                if entry["shard"] != file_name(entry["unit"]):
-                    raise ValueError("a log names only the shards of its own folder")
-                units[entry["unit"]] = {key: entry[key] for key in ("shard", "sha256", "seconds", "meta")}
-            except (ValueError, KeyError, TypeError, AttributeError):
-                self.warnings.append(f"line {number} of {log} is damaged: its unit will be computed again")
+        units, warnings = read_log(log)
+        self.warnings += warnings
         return units

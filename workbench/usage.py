@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from workbench.casting import type_name
+from workbench.casting import takes_list, type_name
 from workbench.command import Command
 from workbench.options import REQUIRED, RESERVED, Option, options_of, written
 
@@ -42,7 +42,7 @@ def manual(command: Command) -> Iterator[RenderableType]:
 
 
 def _usage(command: Command, options: Mapping[str, Option]) -> str:
-    leading = [name.upper() for name in command.positional]
+    leading = [name.upper() + "…" * takes_list(options[name].kind) for name in command.positional]
     needed = [f"{o.key}=…" for o in options.values() if o.default is REQUIRED and o.key not in command.positional]
     return " ".join(["workbench", command.name, *leading, *needed, "[key=value …]"])
 

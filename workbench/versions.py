@@ -9,6 +9,8 @@ import workbench
 
 DISTRIBUTION = "workbench-interp"
 RECORDED = ("torch", "transformers", "transformer-lens")
+DECIDING = ("workbench", *RECORDED)
+"""Those whose change can change the last bits of a number."""
 
 
 def version(distribution: str) -> str | None:

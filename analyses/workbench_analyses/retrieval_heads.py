@@ -12,8 +12,9 @@ import chz
 from workbench.command import Command
 from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.model_options import MODEL, AttendingOptions
+from workbench.model_options import MODEL
 from workbench.option_values import ABLATIONS, at_least, either, one_of, percentages
+from workbench.spread_options import SpreadOptions
 
 if TYPE_CHECKING:
     from workbench.models import Model
@@ -24,10 +25,10 @@ LEAST_LENGTH = 64
 
 
 @chz.chz
-class ScanHeads(AttendingOptions):
+class ScanHeads(SpreadOptions):
     """Options of the scan."""
 
-    ASIDE = (*AttendingOptions.ASIDE, "context")
+    ASIDE = (*SpreadOptions.ASIDE, "context")
 
     model: str = chz.field(default="llama", doc=MODEL)
     context: int = chz.field(default=1024, doc="longest prompt in tokens; a half and a quarter of it are scanned too")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from workbench.errors import BadInput
 from workbench.models import Model, load
+from workbench.offloading import refuse_offloaded
 from workbench.patching.columns import At, column_of, last, text_mask
 from workbench.patching.readout import check_answers
 from workbench.patching.recording import refuse_company
@@ -39,6 +40,7 @@ class Pair:
         if len(answers) != len(clean):
             raise BadInput(f"{len(answers)} rows of answers for {len(clean)} prompts: give one row each")
         refuse_company(model)
+        refuse_offloaded(model, "patching")
         text = text_mask(clean, attention_mask)
         mask = None if attention_mask is None else text
         ids = check_answers(answers, model.bridge.unembed.original_component.weight.shape[0])

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformer_lens.model_bridge.generalized_components.block import ParallelBlockBridge
 
 from workbench.errors import Unsupported
+from workbench.offloading import refuse_offloaded
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Wiring:
 
 
 def wirings(model: Any) -> list[Wiring]:
-    """All blocks of a model. Raises Unsupported for one without softmax attention or without an MLP."""
+    """All blocks of a model. Raises Unsupported for one without softmax attention or an MLP, or with weights elsewhere."""
+    refuse_offloaded(model, "path patching")
     out = []
     for layer, block in enumerate(model.bridge.blocks):
         if not {"attn", "mlp"} <= set(block.submodules) or layer not in model.seam.layers:

@@ -53,7 +53,8 @@ def run_scan(config: ScanHeads, model: Model | None = None) -> Scan:
         stops = answer_ends(job.model.tokenizer, job.model.stop_tokens, needles)
         scan = _scan(_Work(config, job, assembler, needles, stops))
         job.keep(scan, files)
-    return scan
+        return scan
+    return job.part_done
 
 
 def _check_context(config: ScanHeads, model: Model) -> None:
@@ -67,7 +68,7 @@ def _check_context(config: ScanHeads, model: Model) -> None:
 def _scan(work: _Work) -> Scan:
     config, model = work.config, work.model
     units = score_units(
-        config, model, grid(config, work.assembler, work.needles), work.stops, work.job.remember,
+        config, model, grid(config, work.assembler, work.needles), work.stops, work.job.spread,
         work.job.stages.stage("needles"),
     )  # fmt: skip
     repeats = repeat_scores(model, min(model.context, max(config.prompt_lengths)), config.seed)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from workbench.models import Model
 from workbench.probes.repeats import RepeatScores
 from workbench.probes.retrieval import score_block
 from workbench.progress import Report
-from workbench.runs import Remember
+from workbench.spreading import Gave, Unit
 from workbench.stopping import Decision, decide
 from workbench.tasks.needle import Assembler, Block, Needle, blocks
 from workbench_analyses.retrieval_heads import ScanHeads
@@ -44,15 +45,18 @@ def score_units(
     model: Model,
     units: Iterator[Block],
     stops: set[int],
-    remember: Remember,
+    spread: Callable[[Iterable[Unit]], Iterator[Gave]],
     report: Report,
 ) -> Units:
-    """Score the units in order. Looks at the stop rule after each round, and so at the same places always."""
+    """Score the units in order. Looks at the stop rule after each round, and so at the same places always.
+
+    spread: who does them (see `Job.spread`); a part of them is done without a look at the rule.
+    """
     rows: list[dict[str, Any]] = []
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ARRAYS}
     decision = None
-    for reached, block in enumerate(units, 1):
-        arrays, meta = remember(block.name, lambda b=block: _score(model, b, stops))
+    asked = (Unit(b.name, partial(_score, model, b, stops), sum(len(s.tokens) for s in b.samples)) for b in units)
+    for reached, (arrays, meta) in enumerate(spread(asked), 1):
         rows += meta["samples"]
         for name in ARRAYS:
             parts[name].append(arrays[name])

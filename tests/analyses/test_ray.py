@@ -1,0 +1,97 @@
+"""A scan spread over a local Ray cluster of two workers, one of them killed in the middle: the scores of one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from workbench import ray_workers
+from workbench.cli import main
+from workbench.runs import Run
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'workbench-interp[ray]'")
+pytestmark = pytest.mark.slow
+WORDS = ["scan-heads", "model=planted-copy", "lengths=96,128", "rounds=8", "until=none", "proof=none"]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the workers
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+    yield
+    ray.shutdown()
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def single(cluster, tmp_path_factory):
+    out = tmp_path_factory.mktemp("single")
+    assert main([*WORDS, f"out={out}"]) == 0
+    return files(out)
+
+
+def files(out: Path) -> dict[str, bytes]:
+    (run,) = out.iterdir()
+    assert json.loads((run / "run.json").read_text())["state"] == "done"
+    apart = {"run.json", "report.html", "progress.jsonl"}
+    return {str(p.relative_to(run)): p.read_bytes() for p in run.rglob("*") if p.is_file() and p.name not in apart}
+
+
+def test_two_workers_give_the_scores_of_one_process(single, tmp_path):
+    assert main([*WORDS, f"out={tmp_path}", "engine=ray"]) == 0
+    assert files(tmp_path) == single and len([f for f in single if f.startswith("shards/")]) == 16
+
+
+def test_a_worker_killed_in_the_middle_costs_its_unit_and_no_score(single, tmp_path, monkeypatch, capsys):
+    pools, saved, true_enter, true_save = [], [], ray_workers.Pool.__enter__, Run.save
+    killed = []
+
+    def entered(pool):
+        pools.append(pool)
+        return true_enter(pool)
+
+    def save(run, unit, *gave):
+        saved.append(unit)
+        true_save(run, unit, *gave)
+        if len(saved) in (3, 7):
+            pid = pools[0].pids[next(actor for actor, _ in pools[0]._busy.values())]
+            killed.append(pid)
+            os.kill(pid, signal.SIGKILL)
+
+    monkeypatch.setattr(ray_workers.Pool, "__enter__", entered)
+    monkeypatch.setattr(Run, "save", save)
+    assert main([*WORDS, f"out={tmp_path}", "engine=ray:2"]) == 0
+    assert files(tmp_path) == single and len(set(killed)) == 2 and len(saved) == len(set(saved)) == 16
+    assert "a Ray worker ended at unit" in capsys.readouterr().err
+
+
+def test_a_finished_scan_needs_no_cluster_and_one_begun_goes_on(single, tmp_path, monkeypatch):
+    true, left = Run.save, [5]
+
+    def stopped(run, *args):
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        true(run, *args)
+
+    monkeypatch.setattr(Run, "save", stopped)
+    assert main([*WORDS, f"out={tmp_path}", "engine=ray"]) == 130
+    monkeypatch.setattr(Run, "save", true)
+    assert main([*WORDS, f"out={tmp_path}"]) == 0 and files(tmp_path) == single
+    monkeypatch.setattr(ray_workers, "connect", lambda: pytest.fail("asked for a cluster"))
+    assert main([*WORDS, f"out={tmp_path}", "engine=ray"]) == 0 and files(tmp_path) == single
+
+
+def test_a_worker_that_would_compute_something_else_is_refused(cluster, tmp_path, monkeypatch, capsys):
+    true = ray_workers.facts_of
+    monkeypatch.setattr(ray_workers, "facts_of", lambda job: {**true(job), "torch": "1.0"})
+    assert main([*WORDS, f"out={tmp_path}", "engine=ray"]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "a worker computes something else" in line and f"torch: {torch.__version__} there, 1.0 here" in line

@@ -1,0 +1,168 @@
+"""Workers on a Ray cluster: one process each with the model loaded, replaced when it dies. The cluster must be running."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any, Self
+
+from workbench.errors import RunError, Unsupported, WorkbenchError
+from workbench.merging import in_words
+from workbench.placing import placement
+from workbench.serving import Server, facts_of
+
+if TYPE_CHECKING:
+    from workbench.jobs import Job
+    from workbench.spreading import Gave
+
+PATIENCE = 60.0
+"""Seconds without an answer after which it is said that the cluster is waited for."""
+STARTS = 3
+"""Workers in a row that may die before they are ready."""
+NO_CLUSTER = (
+    "engine=ray: no Ray cluster is running here; start one with `ray start --head --disable-usage-stats`, or name one in "
+    "RAY_ADDRESS (see docs/clusters.md)"
+)
+
+
+class Died:
+    """A worker that is gone, in words."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def __str__(self) -> str:
+        """For messages."""
+        return self.why
+
+
+class Pool:
+    """At most `most` workers that do units of a job. Inside a `with` they live; behind it they are gone."""
+
+    def __init__(self, job: Job[Any], most: int) -> None:
+        self.job, self.workers = job, most
+        self.pids: dict[Any, int] = {}  # of workers that are ready
+        self._starting: dict[Any, Any] = {}
+        self._idle: list[Any] = []
+        self._busy: dict[Any, tuple[Any, str]] = {}
+        self._lost_starts = 0
+
+    def __enter__(self) -> Self:
+        """Connect, start as many workers as there is room for. Raises RunError where no cluster is running."""
+        self._connected = connect()
+        import ray
+
+        self._ray, room = ray, ray.cluster_resources()
+        self._needs = {"num_cpus": 1, **({"num_gpus": 1} if self.job.model.device.type == "cuda" else {})}
+        places = int(min(room.get(name[4:-1].upper(), 0) / n for name, n in self._needs.items()))
+        if places < 1:
+            raise RunError(f"engine=ray: the cluster has no place for a worker (needs {self._needs}, has {dict(room)})")
+        self.workers = min(self.workers, places)
+        for _ in range(self.workers):
+            self._start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """End the workers; leave a cluster that was joined here."""
+        for actor in {*self._starting.values(), *self._idle, *(actor for actor, _ in self._busy.values())}:
+            self._ray.kill(actor)
+        if self._connected:
+            self._ray.shutdown()
+
+    @property
+    def free(self) -> bool:
+        """Whether a worker waits for work."""
+        return bool(self._idle)
+
+    def give(self, unit: str) -> None:
+        """Let a free worker do a unit."""
+        actor = self._idle.pop(0)
+        self._busy[actor.do.remote(unit)] = (actor, unit)
+
+    def take(self) -> tuple[str, Gave | Died] | None:
+        """A unit's answer, or that its worker died of it; None when a worker has become ready. Waits.
+
+        Raises WorkbenchError for what the work itself raised.
+        """
+        ready: list[Any] = []
+        while not ready:
+            ready, _ = self._ray.wait([*self._busy, *self._starting], timeout=PATIENCE)
+            if not ready and not self._busy:
+                self.job.stages.note("engine=ray: waiting for a place on the cluster")
+        if ready[0] in self._starting:
+            self._ready(ready[0])
+            return None
+        actor, unit = self._busy.pop(ready[0])
+        answer = self._answer(ready[0], f"unit {unit!r}")
+        if isinstance(answer, Died):
+            self.job.stages.note(f"note: a Ray worker ended at unit {unit!r}: it is done again")
+            self.pids.pop(actor, None)
+            self._start()
+        else:
+            self._idle.append(actor)
+        return unit, answer
+
+    def _start(self) -> None:
+        kind = self._ray.remote(**self._needs, max_restarts=0, max_concurrency=1)(Server)
+        config, device = self.job.config, self.job.model.device.type
+        if placement(config.device).spread:
+            device = config.device
+        words = {**in_words(config), "out": "none", "device": device}
+        words["trust_remote_code"] = str(config.trust_remote_code).lower()
+        actor = kind.remote(self.job.command, [f"{key}={value}" for key, value in words.items()], os.getcwd())
+        self._starting[actor.begin.remote()] = actor
+
+    def _ready(self, ref: Any) -> None:
+        """Take a worker in. Raises RunError for one that computes something else, or when too many died."""
+        actor = self._starting.pop(ref)
+        told = self._answer(ref, "a worker")
+        if isinstance(told, Died):
+            self._lost_starts += 1
+            if self._lost_starts == STARTS:
+                raise RunError(f"engine=ray: {STARTS} workers died before they were ready ({told})")
+            self._start()
+            return
+        pid, facts, own = told.pop("pid"), told, facts_of(self.job)
+        unlike = [f"{key}: {facts.get(key)} there, {own[key]} here" for key in own if facts.get(key) != own[key]]
+        if unlike:
+            raise RunError(
+                f"engine=ray: a worker computes something else ({'; '.join(unlike)}): give all machines the same"
+            )
+        self._lost_starts = 0
+        self.pids[actor] = pid
+        self._idle.append(actor)
+
+    def _answer(self, ref: Any, what: str) -> Any:
+        lost = self._ray.exceptions
+        try:
+            return self._ray.get(ref)
+        except (lost.RayActorError, lost.ObjectLostError, lost.WorkerCrashedError) as error:
+            return Died(" ".join(str(error).split())[:120])
+        except lost.RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, WorkbenchError):
+                raise cause from None
+            raise RunError(f"{what} failed on a Ray worker: {type(cause).__name__}: {cause}") from None
+
+
+def connect() -> bool:
+    """Join the cluster that RAY_ADDRESS names or that runs here; whether it was joined now.
+
+    Raises Unsupported without Ray, RunError without a cluster: none is started.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    address = os.environ.get("RAY_ADDRESS") or "auto"
+    if address == "local":  # Ray's word for: start one
+        raise RunError(NO_CLUSTER)
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise Unsupported('engine=ray needs Ray: pip install "workbench-interp[ray]"') from None
+    if ray.is_initialized():
+        return False
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f" ({' '.join(str(error).split())[:120]})" if address != "auto" else ""
+        raise RunError(NO_CLUSTER + where) from None
+    return True
