@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import types
 from collections.abc import Sequence
 from enum import Enum
@@ -59,6 +60,9 @@ def conform(value: Any, kind: Any) -> Any:
                 continue
     elif takes_list(kind) and isinstance(value, (list, tuple)):
         return tuple(conform(item, inner[0] if inner else Any) for item in value)
+    elif kind is float:
+        if type(value) in (int, float) and abs(value) <= sys.float_info.max:
+            return float(value)
     elif (
         (get_origin(kind) is Literal and any(value == one and type(value) is type(one) for one in inner))
         or kind in (Any, object)
@@ -66,9 +70,7 @@ def conform(value: Any, kind: Any) -> Any:
         or (isinstance(kind, type) and type(value) is kind)
     ):
         return value
-    elif kind is float and type(value) is int:
-        return float(value)
-    raise NotThat(f"{value!r} is not {type_name(kind)}")
+    raise NotThat(f"{repr(value)[:200]} is not {type_name(kind)}")
 
 
 def type_name(kind: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from workbench.heads import ModelIdentity
 from workbench.jsonable import dumps
 from workbench.run_record import check_folder
 from workbench.schema import STAMP, schema_of, stamp
-from workbench.untrusted import parsed
+from workbench.untrusted import LARGEST_CONFIG, parsed, text_of
 
 __all__ = ["Circuit", "CircuitEdge", "CircuitHead", "Edge", "Place", "Stage", "read_circuit"]
 
@@ -155,41 +155,21 @@ class Circuit:
 
 def read_circuit(path: str | Path) -> Circuit:
     """From circuit.json or the run folder that holds it. Raises BadInput, with the file, for what is none."""
+    from workbench.circuit_record import circuit_from
+
     file = Path(path) / "circuit.json" if Path(path).is_dir() else Path(path)
     check_folder(path)
     try:
-        held = parsed(file.read_text())
+        held = parsed(text_of(file, LARGEST_CONFIG))
         form = held.pop("format")
         if form not in (FORMAT, FIRST):
             raise ValueError(f"its form is {form}, not {FORMAT}: trace it anew")
         schema_of(held, file, unsaid=1)
         held = {name: value for name, value in held.items() if name not in STAMP}
-        fields = held | {
-            "model": ModelIdentity(**held["model"]),
-            "stages": tuple(Stage(**{**s, "receivers": _places(s["receivers"])}) for s in held["stages"]),
-            "heads": tuple(CircuitHead(**{**h, "head": _place(h["head"])}) for h in held["heads"]),
-            "edges": tuple(CircuitEdge(**{**e, "edge": _edge(e["edge"])}) for e in held["edges"]),
-            "needed": _places(held["needed"]),
-            "ranking": tuple((_place(p), float(s)) for p, s in held["ranking"]),
-        }
-        return Circuit(**fields)
+        return circuit_from(held, file)
     except OSError as error:
         raise BadInput(f"{file}: cannot be read ({error.strerror}); give a run of trace-circuit") from None
     except BadInput:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{file}: not a circuit ({' '.join(str(error).split())})") from None
-
-
-def _place(given: Any) -> Place:
-    layer, head = given
-    return int(layer), int(head)
-
-
-def _places(given: Iterable[Any]) -> tuple[Place, ...]:
-    return tuple(_place(x) for x in given)
-
-
-def _edge(given: Any) -> Edge:
-    sender, receiver, channel, label = given
-    return Edge(_place(sender), None if receiver is None else _place(receiver), channel, label)

@@ -1,7 +1,8 @@
 """The command line: finds a command, fills its options, runs it, prints its answer, maps errors to exit codes.
 
 Exit codes: 0 done, 2 something that was asked for cannot be meant, 1 work that failed, 130 stopped by
-Ctrl-C, 141 the reader of the output went away. The answer goes to stdout, everything else to stderr.
+Ctrl-C (143 by SIGTERM, 129 by SIGHUP), 141 the reader of the output went away. The answer goes to stdout,
+everything else to stderr.
 Nothing heavy is imported before the arguments are valid.
 """
 
@@ -19,10 +20,13 @@ from workbench.command import Command
 from workbench.discovery import commands as discover
 from workbench.errors import BadInput, WorkbenchError, did_you_mean
 from workbench.invocation import arguments, command_line
+from workbench.terminating import Terminated, terminable
+from workbench.untrusted import printable
 
 DEBUG = "WORKBENCH_DEBUG"
 _HELP = ("--help", "-h")
 _PIPE_WIDTH = 120  # columns of tables when stdout is no terminal
+_LONGEST = 2000  # characters of an error: a file may hold a name of megabytes
 
 
 def main(argv: Sequence[str] | None = None, commands: Mapping[str, Command] | None = None) -> int:
@@ -34,13 +38,13 @@ def main(argv: Sequence[str] | None = None, commands: Mapping[str, Command] | No
     words = list(sys.argv[1:] if argv is None else argv)
     typed = arguments.set(tuple(words))
     try:
-        return _answer(words, commands)
+        with terminable():
+            return _answer(words, commands)
     except WorkbenchError as error:
         return _say(f"error: {error}", error.exit_code)
-    except KeyboardInterrupt:
-        return _say(
-            f"stopped; what a run folder holds is kept, the same command goes on from there: {command_line()}", 130
-        )
+    except KeyboardInterrupt as stop:
+        again = f"stopped; what a run folder holds is kept, the same command goes on from there: {command_line()}"
+        return _say(again, stop.exit_code if isinstance(stop, Terminated) else 130)
     except BrokenPipeError:
         # Python flushes stdout once more on exit: give it somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -106,8 +110,13 @@ def _print(result: Any, as_json: bool) -> None:
 
 def _console() -> Any:
     from rich.console import Console
+    from rich.segment import Segment
 
     class Screen(Console):
+        def render(self, renderable: Any, options: Any = None) -> Any:
+            for part in super().render(renderable, options):  # names out of files may hold commands to the terminal
+                yield part if part.control else Segment(printable(part.text, "\n\t"), part.style)
+
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # rich would exit with 1, as if work had failed
 
@@ -118,7 +127,8 @@ def _say(message: str, code: int) -> int:
     """One line on stderr; under WORKBENCH_DEBUG=1 the traceback before it."""
     if os.environ.get(DEBUG) == "1" and sys.exc_info()[0] is not None:
         traceback.print_exc()
-    print(" ".join(message.split()), file=sys.stderr, flush=True)
+    line = printable(" ".join(message.split()))
+    print(line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …", file=sys.stderr, flush=True)
     return code
 
 

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
+from workbench import untrusted
 from workbench.errors import BadInput
-from workbench.untrusted import parsed
 
 
 def read_config(name: str, keys: Set[str]) -> dict[str, Any]:
     """The file's options by dotted key, nested mappings opened until a known key is met. Raises BadInput."""
     path = Path(name)
     try:
-        text = path.read_text()
+        text = untrusted.text_of(path, untrusted.LARGEST_CONFIG)
     except OSError as error:
         raise BadInput(f"config={name}: cannot read it ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -35,7 +35,7 @@ def read_config(name: str, keys: Set[str]) -> dict[str, Any]:
 
 def _json(name: str, text: str) -> Any:
     try:
-        return parsed(text)
+        return untrusted.parsed(text)
     except ValueError as error:
         raise BadInput(f"config={name}: not JSON ({error})") from None
 
@@ -43,12 +43,10 @@ def _json(name: str, text: str) -> Any:
 def _yaml(name: str, text: str) -> Any:
     if importlib.util.find_spec("yaml") is None:
         raise BadInput(f"config={name}: reading YAML needs PyYAML (pip install pyyaml); or write the file as JSON")
-    import yaml
-
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise BadInput(f"config={name}: not YAML ({' '.join(str(error).split())})") from None
+        return untrusted.parsed_yaml(text)
+    except ValueError as error:
+        raise BadInput(f"config={name}: {error}") from None
 
 
 def _flat(tree: Mapping[Any, Any], keys: Set[str], above: str, name: str) -> dict[str, Any]:

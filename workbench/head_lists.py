@@ -15,7 +15,7 @@ from workbench.errors import BadInput
 from workbench.head_sets import Head, HeadSet
 from workbench.jsonable import dumps
 from workbench.schema import STAMP, schema_of, stamp
-from workbench.untrusted import parsed
+from workbench.untrusted import LARGEST_CONFIG, parsed, text_of
 
 FIRST_LAYER = 2
 """Layer of the first row in the authors' layout."""
@@ -44,7 +44,7 @@ def read_heads(path: str | Path) -> HeadSet:
     Raises BadInput, with the place, for anything else.
     """
     try:
-        found = parsed(Path(path).read_text())
+        found = parsed(text_of(path, LARGEST_CONFIG))
     except OSError as error:
         raise BadInput(f"cannot read {path} ({error.strerror})") from None
     except ValueError as error:
@@ -62,7 +62,7 @@ def read_heads(path: str | Path) -> HeadSet:
 
 def about_list(path: str | Path) -> Mapping[str, Any]:
     """What our own layout says beside the heads; nothing of the authors' layout. For files that `read_heads` reads."""
-    found = parsed(Path(path).read_text())
+    found = parsed(text_of(path, LARGEST_CONFIG))
     return {k: v for k, v in found.items() if k not in ("heads", *STAMP)} if isinstance(found, dict) else {}
 
 

@@ -50,9 +50,17 @@ class HeadMetrics:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse metrics of different shapes."""
-        if len({m.values.shape for m in self.metrics}) != 1:
+        """Refuse metrics of different shapes, and texts of another model or with keys that they do not have."""
+        if len({m.values.shape for m in self.metrics}) != 1 or self.metrics[0].values.ndim != 2:
             raise BadInput(f"{self.model}: metrics of {len(self.metrics)} names need one shape [layers, heads]")
+        for i, text in enumerate(self.texts):
+            keys, n = text.keys, len(text.words)
+            if keys.shape[:-1] != (*self.shape, n) or text.weights.shape != keys.shape or not keys.size:
+                raise BadInput(
+                    f"{self.model}: text {i} has weights {text.weights.shape} and keys {keys.shape} for {n} words"
+                )
+            if keys.dtype.kind not in "iu" or keys.min() < 0 or keys.max() >= n:
+                raise BadInput(f"{self.model}: text {i} has keys beyond its {n} words")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -98,10 +106,11 @@ def read_metrics(folder: str | Path) -> HeadMetrics:
             for i, words in enumerate(held["texts"])
         ]  # fmt: skip
         metrics = [Metric(**{**m, "values": np.array(m["values"], dtype=np.float64)}) for m in held["metrics"]]
-        return HeadMetrics(str(held["model"]), tuple(metrics), tuple(texts), held["kv_heads"], held["about"])
+        kv_heads = None if held["kv_heads"] is None else int(held["kv_heads"])
+        return HeadMetrics(str(held["model"]), tuple(metrics), tuple(texts), kv_heads, dict(held["about"]))
     except (OSError, SafetensorError) as error:
         raise BadInput(f"{tensors} cannot be read: {' '.join(str(error).split())}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, BadInput):
             raise
         raise BadInput(f"{file} is damaged: {' '.join(str(error).split())}") from None

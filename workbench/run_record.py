@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import BadInput, RunError
+from workbench.inside import check_links
 from workbench.invocation import command_line
 from workbench.jsonable import canonical
 from workbench.schema import SCHEMA, schema_of
-from workbench.untrusted import parsed
+from workbench.untrusted import LARGEST, parsed, text_of
 from workbench.versions import versions
 
 
@@ -23,7 +24,7 @@ def read_run(path: str | Path) -> dict[str, Any]:
     if file.is_dir():
         file = file / "run.json"
     try:
-        record = parsed(file.read_text())
+        record = parsed(text_of(file, LARGEST))
     except FileNotFoundError:
         raise BadInput(f"{path} is not a run folder (no {file.name}): name one that a scan wrote") from None
     except OSError as error:
@@ -38,8 +39,9 @@ def read_run(path: str | Path) -> dict[str, Any]:
 
 
 def check_folder(path: str | Path) -> None:
-    """Raises BadInput for a run folder whose record is damaged or of a later version; other places pass."""
+    """Raises BadInput for a run folder with a damaged or later record, or with links out of it; other places pass."""
     if (Path(path) / "run.json").is_file():
+        check_links(Path(path))
         read_run(path)
 
 
@@ -87,11 +89,16 @@ def started(
         "versions": versions(),
         "machine": {"platform": platform.platform(), "processors": os.cpu_count()},
         "started": earlier.get("started") if earlier else this,
-        "resumed": [*earlier.get("resumed", []), this] if earlier else [],
+        "resumed": [*_times(earlier), this] if earlier else [],
         "ended": None,
         "cost": {},
         "summary": {},
     }
+
+
+def _times(record: dict[str, Any]) -> list[Any]:
+    held = record.get("resumed")
+    return held if isinstance(held, list) else []
 
 
 def now() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,7 +20,9 @@ import numpy as np
 from workbench import atomic, untrusted
 from workbench.errors import BadInput
 from workbench.heads import HeadScores
+from workbench.inside import inner
 from workbench.jsonable import dumps, jsonable
+from workbench.score_checks import check_size
 from workbench.scores_record import FORMAT, about, about_fields, from_json
 
 if TYPE_CHECKING:
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
 SCORES = "scores.json"
 ABOUT = "scores.meta.json"
 _KEY = re.compile(r"(\d{1,5})-(\d{1,5})", re.ASCII)
-_MOST_HEADS = 1 << 20
 
 
 def read_scores(
@@ -52,7 +54,7 @@ def read_scores(
     from workbench.run_record import check_folder
 
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, no error for names that no file can have
         raise BadInput(f"{path} does not exist: name a run folder or a score file")
     check_folder(path)
     file, read = recognise(path, format)
@@ -88,6 +90,9 @@ def read_published(path: Path) -> HeadScores:
     if known.get("shape") != list(samples.shape[1:]) or len(samples) not in (0, 1 if n is None else n):
         said = f"{known.get('shape')} layers and heads, {n} samples"
         raise BadInput(f"{side} is not about this {path.name}: it says {said}")
+    if n is not None and (type(n) is not int or n < 0):
+        raise BadInput(f"{side} is damaged: n is no number of samples")
+    check_size(side, samples.shape[1], samples.shape[2], n or 1)
     if n and not len(samples):
         samples = np.full((n, *samples.shape[1:]), np.nan)
     try:
@@ -131,8 +136,9 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            atomic.write_bytes(folder / name, data)
+            place = inner(folder, name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            atomic.write_bytes(place, data)
     except OSError as error:
         raise BadInput(f"cannot write in {folder} ({error.strerror}): name another place with out=") from None
     return [folder / name for name in files]
@@ -161,8 +167,7 @@ def _samples(path: Path, lists: dict[str, Any]) -> np.ndarray:
         (n, one), (m, other) = list(lengths.items())[:2]
         raise BadInput(f"{path}: head {one} has {n} samples and head {other} has {m}: all heads need the same samples")
     shape = tuple(1 + max((head[axis] for head in heads), default=-1) for axis in (0, 1))
-    if not 0 < shape[0] * shape[1] <= _MOST_HEADS:
-        raise BadInput(f"{path}: {shape[0]} layers × {shape[1]} heads cannot be meant")
+    check_size(path, shape[0], shape[1], max(1, next(iter(lengths), 0)))
     samples = np.full((next(iter(lengths), 0), *shape), np.nan)
     for (layer, head), scores in heads.items():
         if scores:

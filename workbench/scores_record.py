@@ -53,7 +53,7 @@ def from_json(record: Mapping[str, Any], place: str | Path = "head scores in JSO
         values, samples, tie = (_array(record[name]) for name in ARRAYS)
         if samples is not None and not len(samples):
             samples = np.empty((0, *shape))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BadInput(f"{place}: damaged head scores: {' '.join(str(error).split())}") from None
     if values is None or values.shape != shape:
         raise BadInput(f"{place}: damaged head scores: shape says {shape}, the values do not")
@@ -71,13 +71,13 @@ def about_fields(record: Mapping[str, Any], place: str | Path = "head scores in 
         return {
             "method": str(record["method"]),
             "parameters": dict(record["parameters"]),
-            "model": None if model is None else ModelIdentity(**model),
+            "model": None if model is None else _identity(model),
             "groups": None if groups is None else tuple(map(str, groups)),
             "kv_heads": None if record["kv_heads"] is None else int(record["kv_heads"]),
             "skipped_layers": tuple(map(int, record["skipped_layers"])),
             "clip": None if clip is None else (float(clip[0]), float(clip[1])),
         }
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise BadInput(f"{place}: damaged head scores: {' '.join(str(error).split())}") from None
 
 
@@ -103,6 +103,12 @@ def to_frame(scores: HeadScores) -> DataFrame:
             ),
         }
     )
+
+
+def _identity(model: Mapping[str, Any]) -> ModelIdentity:
+    if not isinstance(model, dict) or not all(isinstance(said, str) for said in model.values()):
+        raise TypeError("model names no name, config_hash and weights")
+    return ModelIdentity(**model)
 
 
 def _array(nested: Any) -> np.ndarray | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from workbench.errors import ModelError
 from workbench.reference_models import catalogue
-from workbench.untrusted import parsed
+from workbench.untrusted import LARGEST_CONFIG, parsed, text_of
 
 _HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 HUB_PATIENCE = 4.0
@@ -53,7 +53,7 @@ def check_folder(folder: Path, trust_remote_code: bool) -> None:
     if not path.is_file():
         raise ModelError(f"{folder}: no config.json; a model folder holds config.json, *.safetensors and a tokenizer")
     try:
-        config = parsed(path.read_text())
+        config = parsed(text_of(path, LARGEST_CONFIG), parse_constant=float)  # state-space models write Infinity
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: not JSON ({error})") from None
     kinds = config.get("architectures") or [] if isinstance(config, dict) else None

@@ -206,14 +206,14 @@ CONFIGS = each("scan-heads config=c.json", "c.json", {
     "cut off": ('{"model": "lla', "not JSON"), "binary": (BINARY, "not a text file"), "deep": (DEEP, "not JSON"),
     "unknown key": ('{"modle": "x"}', "Did you mean 'model'"), "wrong type": ('{"rounds": "x"}', "not a whole number"),
     "a list for text": ('{"model": ["llama"]}', "model"), "null": ('{"rounds": null}', "rounds"),
-    "a long number": (f'{{"rounds": {LONG}}}', ""), "not a number": ('{"until": NaN}', "until"),
+    "a long number": (f'{{"rounds": {LONG}}}', ""), "not a number": ('{"until": NaN}', "NaN is no number"),
     "a zero byte": ('{"model": "a\\u0000b"}', ""), "an escape": (json.dumps({"model": HOSTILE}), "script"),
     "nested": ('{"model": {"name": "llama"}}', "model"), "bool for number": ('{"rounds": true}', "rounds"),
 })  # fmt: skip
 CONFIGS += each("scan-heads config=c.yaml", "c.yaml", {
     "a list": ("- a", "options by name"), "cut off": ("a: [", "not YAML"), "tabs": ("a:\n\t- b: [", "not YAML"),
     "a python object": ("!!python/object/apply:os.getcwd []", "not YAML"), "a date": ("seed: 2020-01-01", "seed"),
-    "an alias of itself": ("a: &a [*a]", "no option 'a'"), "binary": (BINARY, "not a text file"),
+    "an alias of itself": ("a: &a [*a]", "aliases"), "binary": (BINARY, "not a text file"),
 })  # fmt: skip
 CONFIGS += [
     Case("a config of another ending", ["scan-heads", "config=c.toml"], "must end in", {"c.toml": ""}),

@@ -154,7 +154,7 @@ def test_nothing_is_unpickled(file, tmp_path, monkeypatch):
             read_scores(tmp_path / file, 3, layers=2)
     assert not (tmp_path / "made").exists()
     torch.save({"prefix_matching": {0: torch.zeros(2)}}, tmp_path / "head.pt")
-    with pytest.raises(BadInput, match="no list of heads"):
+    with pytest.raises(BadInput, match="makes more than numbers"):
         read_scores(tmp_path / "head.pt", 3, layers=2)
 
 

@@ -103,7 +103,7 @@ def test_missing_heads_are_unscored_and_counted(tmp_path):
         ('{"0-0": [1, 2], "0-1": [1]}', "0-0 has 2 samples and head 0-1 has 1"),
         ('{"0-0": [NaN]}', "NaN is no number"),
         ('{"0-0": [Infinity]}', "Infinity is no number"),
-        ('{"0-0": [1e999]}', "no finite number"),
+        ('{"0-0": [1e999]}', "too large for a number"),
         (f'{{"0-0": [1{"0" * 400}]}}', "digits, which no number here has"),
         ('{"0-0": ["a"]}', "no finite number"),
         ('{"0-0": [true]}', "no finite number"),

@@ -22,6 +22,7 @@ from workbench.exporters.provenance import Shape
 from workbench.exporters.split import Split
 from workbench.heads import HeadScores
 from workbench.jsonable import dumps
+from workbench.score_checks import check_size
 from workbench.scores_io import read_json
 from workbench.untrusted import read_text
 
@@ -73,6 +74,7 @@ def read_table(path: Path) -> Float[np.ndarray, "layers kv"]:
         rows.append(row)
     if not rows:
         raise BadInput(f"{path} is no table of gates: it is empty")
+    check_size(path, len(rows), len(rows[0]))
     return np.array(rows)
 
 

@@ -21,6 +21,7 @@ from workbench.exporters.provenance import Shape
 from workbench.head_metrics import HeadMetrics, Metric, read_metrics
 from workbench.heads import HeadScores
 from workbench.jsonable import dumps
+from workbench.score_checks import MOST_HEADS, check_size
 from workbench.untrusted import LARGEST, read_json
 
 SCATTER, CONFIG, HEAD = "scatter_data.json", "config.json", "heads/L{layer}H{head}.json"
@@ -29,7 +30,6 @@ DIGITS = 6
 ALIASES = {"previous_token_score": "prev_token_score"}
 FIRST = "induction_score"
 """The metric that is read where one is wanted."""
-_MOST = 1 << 20
 
 
 def write(scores: HeadScores, *, run: str = "", np_model_id: str = "") -> Written:
@@ -62,9 +62,8 @@ def read_headvis(path: str | Path) -> HeadMetrics:
     if not isinstance(about, dict):
         raise BadInput(f"{config} is no config of HeadVis: it holds no object")
     layers, heads = (1 + max(row[name] for row in rows) for name in ("layer", "head"))
-    if layers * heads > _MOST:
-        raise BadInput(f"{file}: {layers} layers × {heads} heads cannot be meant")
     names = list(dict.fromkeys(k for row in rows for k in row if k not in ("layer", "head")))
+    check_size(file, layers, heads, len(names))
     values = {name: np.full((layers, heads), np.nan) for name in names}
     for row in rows:
         for name in names:
@@ -146,7 +145,7 @@ def _claims(value: Any) -> bool:
 
 
 def _is_row(row: dict[str, Any]) -> bool:
-    places = all(type(row.get(name)) is int and 0 <= row[name] < _MOST for name in ("layer", "head"))
+    places = all(type(row.get(name)) is int and 0 <= row[name] < MOST_HEADS for name in ("layer", "head"))
     rest = [x for name, x in row.items() if name not in ("layer", "head")]
     return places and bool(rest) and all(x is None or (type(x) in (int, float) and math.isfinite(x)) for x in rest)
 

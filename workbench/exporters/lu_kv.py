@@ -6,6 +6,7 @@ A float array [99, layers, kv heads]; entry r - 1 holds the share that each head
 from __future__ import annotations
 
 import io
+import math
 import tokenize
 from pathlib import Path
 
@@ -54,10 +55,10 @@ def read_curves(path: Path) -> Float[np.ndarray, "99 layers kv"]:
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = header(stream)
         whole = len(shape) == 3 and shape[0] == len(RATIOS) and min(shape) > 0 and dtype.kind == "f"
-        if not whole or np.prod(shape) * dtype.itemsize != len(data) - stream.tell():
+        if not whole or math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
             raise ValueError(f"it holds {dtype} of shape {shape}")
         found = np.load(io.BytesIO(data), allow_pickle=False).astype(float)
-    except (ValueError, OSError, EOFError, SyntaxError, tokenize.TokenError) as error:
+    except (ValueError, TypeError, OSError, EOFError, SyntaxError, RecursionError, tokenize.TokenError) as error:
         raise BadInput(f"{path} is no array of curves [99, layers, kv heads]: {' '.join(str(error).split())}") from None
     if not (np.isfinite(found).all() and found.min() >= 0 and found.max() <= 1):
         raise BadInput(f"{path} holds prune shares outside 0…1")

@@ -6,6 +6,7 @@ mask_mod(b, h, q, kv) = kv <= q and (full[h] or kv < sink or q - kv < recent), p
 from __future__ import annotations
 
 import ast
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from workbench.untrusted import read_text
 
 FILE = "head_mask.py"
 NAMES = ("SINK", "RECENT", "FULL")
+_LARGEST = 1 << 20
+"""Bytes: parsing takes a hundred times as much, and 128 layers of 128 heads have 50 kB."""
 CODE = '''"""Masks of full and streaming query heads for torch.nn.attention.flex_attention.
 
     block_mask = create_block_mask(mask_mod(layer), None, n_heads, n, n, device=q.device)
@@ -71,10 +74,14 @@ def read(path: Path, shape: Shape) -> HeadScores:
     """The pattern, out of the text: the file is parsed and never run. Raises BadInput where it is not such a file."""
     found: dict[str, Any] = {}
     try:
-        for node in ast.parse(read_text(path, "a Python file")).body:
+        with warnings.catch_warnings(action="ignore"):  # about the style of the text
+            body = ast.parse(read_text(path, "a Python file", _LARGEST)).body
+        for node in body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in NAMES:
                 found[node.targets[0].id] = ast.literal_eval(node.value)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except BadInput:
+        raise
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise BadInput(f"{path} is no mask file: {' '.join(str(error).split())[:200]}") from None
     if set(found) != set(NAMES) or not isinstance(found["FULL"], list):
         raise BadInput(f"{path} is no mask file: it needs {', '.join(NAMES)}")

@@ -7,9 +7,6 @@ Older ports call the file win.pt and the second key copying_matching. A list is 
 from __future__ import annotations
 
 import io
-import struct
-import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +15,9 @@ from workbench.exporters import Exporter, Written
 from workbench.exporters.patterns import by_layer, from_lists, pattern_scores
 from workbench.exporters.provenance import Shape
 from workbench.exporters.split import Split
+from workbench.exporters.torch_files import plain_object
 from workbench.heads import HeadScores
-from workbench.untrusted import LARGEST_CONFIG, read_bytes
+from workbench.untrusted import read_bytes
 
 FILE = "head.pt"
 KEYS = {"prefix_matching", "copying", "copying_matching"}
@@ -48,22 +46,15 @@ def read(path: Path, shape: Shape) -> HeadScores:
 
 
 def plain(path: Path) -> dict[Any, Any]:
-    """The dict in a torch file. Raises BadInput, loading nothing, for other types, pickled code and bombs."""
-    import torch
-
-    data = read_bytes(path)
-    if zipfile.is_zipfile(io.BytesIO(data)):
-        try:
-            whole = sum(part.file_size for part in zipfile.ZipFile(io.BytesIO(data)).infolist())
-        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, struct.error):
-            raise BadInput(f"{path} is a damaged archive: it is not loaded") from None
-        if whole > LARGEST_CONFIG:
-            raise BadInput(f"{path} unpacks to {whole >> 20} MiB, which no list of heads has: it is not read")
+    """The dict in a torch file. Raises BadInput for other types, pickled code and bombs; see `torch_files`."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # about how the file was pickled
-            held = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception:  # torch raises what it likes for damaged files
-        raise BadInput(f"{path} is not a plain dict of numbers and lists, saved by torch: it is not loaded") from None
+        held = plain_object(read_bytes(path))
+    except BadInput:
+        raise
+    except ValueError as error:
+        raise BadInput(
+            f"{path} is not a plain dict of numbers and lists, saved by torch: it is not loaded ({error})"
+        ) from None
     if type(held) is not dict:
         raise BadInput(f"{path} holds a {type(held).__name__}, not a plain dict: it is not read")
     return held

@@ -7,6 +7,7 @@ Prefill only: decoding is dense. A head that a file leaves out is ["vertical_and
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from workbench.exporters.patterns import pattern_scores
 from workbench.exporters.provenance import Shape
 from workbench.exporters.split import Split
 from workbench.heads import HeadScores
+from workbench.score_checks import check_size
 from workbench.untrusted import read_json
 
 FILE, VLLM_FILE = "minference.json", "sparse_attention_config.json"
@@ -70,6 +72,7 @@ def read_patterns(path: Path, heads: int | None = None) -> list[list[ReadPattern
         raise BadInput(f'{path} is no MInference config: a list with {{"head": [type, a, b, score]}} for each layer')
     known = [{_head(path, i, key): _pattern(path, i, key, x) for key, x in row.items()} for i, row in enumerate(layers)]
     wide = max(max(row, default=0) for row in known) + 1
+    check_size(path, len(known), heads or wide)
     if heads is not None and wide > heads:
         raise BadInput(f"{path} names head {wide - 1}: heads={heads} has none")
     return [[row.get(h, ReadPattern(*DEFAULT)) for h in range(heads or wide)] for row in known]
@@ -78,8 +81,7 @@ def read_patterns(path: Path, heads: int | None = None) -> list[list[ReadPattern
 def read(path: Path, shape: Shape) -> HeadScores:
     """1 for query heads that may read far back, 0 for stream_llm. See `read_patterns` for the whole table."""
     rows = read_patterns(path, shape.heads)
-    kinds = {f"{p.kind} {p.a} {p.b}" for row in rows for p in row}
-    counts = {kind: sum(f"{p.kind} {p.a} {p.b}" == kind for row in rows for p in row) for kind in sorted(kinds)}
+    counts = dict(sorted(Counter(f"{p.kind} {p.a} {p.b}" for row in rows for p in row).items()))
     far = np.array([[float(p.kind != "stream_llm") for p in row] for row in rows])
     return pattern_scores(far, "imported/minference", {"patterns": counts}, shape.kv_heads)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from jaxtyping import Bool, Float
 
 from workbench.errors import BadInput
 from workbench.heads import HeadScores
+
+_LAYER = re.compile(r"0|[1-9]\d{0,4}", re.ASCII)
 
 
 def pattern_scores(
@@ -43,10 +46,14 @@ def from_lists(
     """1 for the heads listed under their layer (a number, or a decimal text). Raises BadInput for any other head."""
     out = np.zeros((layers, heads))
     for key, listed in lists:
-        layer = int(key) if isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) < 6 else key
+        layer = int(key) if isinstance(key, str) and _LAYER.fullmatch(key) else key
         if type(layer) is not int or not 0 <= layer < layers:
-            raise BadInput(f"{path}: {key!r} is no layer of 0 to {layers - 1}")
-        if not isinstance(listed, list) or not all(type(h) is int and 0 <= h < heads for h in listed):
+            raise BadInput(f"{path}: {str(key)[:40]!r} is no layer of 0 to {layers - 1}")
+        if (
+            not isinstance(listed, list)
+            or len(listed) > heads
+            or not all(type(h) is int and 0 <= h < heads for h in listed)
+        ):
             raise BadInput(f"{path}: layer {layer} is no list of heads from 0 to {heads - 1}")
         out[layer, listed] = 1.0
     return out

@@ -12,7 +12,8 @@ from workbench.errors import BadInput
 from workbench.heads import ModelIdentity
 from workbench.jsonable import dumps
 from workbench.schema import schema_of, stamp
-from workbench.untrusted import read_bytes, read_json
+from workbench.score_checks import check_size
+from workbench.untrusted import LARGEST, read_bytes, read_json
 
 PROVENANCE = "provenance.json"
 
@@ -32,6 +33,7 @@ class Shape:
             raise ShapeUnknown(
                 f"{path} lists heads and does not say how many there are: give model=, or layers= and {name}="
             )
+        check_size(path, self.layers, heads)
         return self.layers, heads
 
     def filled(self, other: Shape) -> Shape:
@@ -58,7 +60,7 @@ def beside(path: Path) -> dict[str, Any]:
     digests = record.get("files")
     if not isinstance(digests, dict) or path.name not in digests:
         return {}
-    if digests[path.name] != hashlib.sha256(read_bytes(path)).hexdigest():
+    if digests[path.name] != hashlib.sha256(read_bytes(path, LARGEST)).hexdigest():
         raise BadInput(f"{path} has changed since {PROVENANCE} was written beside it: delete one of the two")
     schema_of(record, path.parent / PROVENANCE)
     return record

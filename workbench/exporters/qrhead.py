@@ -18,11 +18,11 @@ from workbench.exporters.provenance import Shape
 from workbench.exporters.split import Split
 from workbench.heads import HeadScores
 from workbench.jsonable import dumps
-from workbench.untrusted import read_json, read_text
+from workbench.score_checks import check_size
+from workbench.untrusted import LARGEST_YAML, parsed_yaml, read_json, read_text
 
 FILE, EVERY = "qrhead.yaml", "full_heads"
 _HEAD = re.compile(r"(\d{1,5})-(\d{1,5})", re.ASCII)
-_MOST = 1 << 20
 
 
 def write(split: Split, *, base_class: str = "", model_name: str = "") -> Written:
@@ -39,12 +39,12 @@ def read(path: Path, shape: Shape) -> HeadScores:
     """A listed head scores n, n - 1, … down to 1, over n, best first; any other 0. Detection output keeps its scores."""
     if path.suffix == ".json":
         return _detected(path, shape)
-    import yaml
-
     try:
-        held = yaml.safe_load(read_text(path, "a QRHead config", 1 << 20))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise BadInput(f"{path} is no YAML ({' '.join(str(error).split())[:200]})") from None
+        held = parsed_yaml(read_text(path, "a QRHead config", LARGEST_YAML))
+    except ValueError as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{path} is no YAML of QRHead: {error}") from None
     listed = held.get("attn_head_set") if isinstance(held, dict) else None
     if not isinstance(listed, str):
         raise BadInput(f"{path} is no QRHead config: it has no text attn_head_set")
@@ -66,8 +66,7 @@ def _detected(path: Path, shape: Shape) -> HeadScores:
     pairs = [_pair(path, name) for name, _ in rows]
     layers = shape.layers or max(layer for layer, _ in pairs) + 1
     heads = shape.heads or max(head for _, head in pairs) + 1
-    if layers * heads > _MOST:
-        raise BadInput(f"{path}: {layers} layers × {heads} heads cannot be meant")
+    check_size(path, layers, heads)
     values = np.full((layers, heads), np.nan)
     for (layer, head), (_, score) in zip(_inside(path, pairs, layers, heads), rows, strict=True):
         values[layer, head] = score

@@ -18,7 +18,7 @@ from workbench.exporters.provenance import Shape
 from workbench.exporters.split import Split
 from workbench.heads import HeadScores
 from workbench.jsonable import dumps
-from workbench.untrusted import read_text
+from workbench.untrusted import LARGEST_YAML, parsed_yaml, read_text
 
 FILE = "trtllm_kv_windows.yaml"
 
@@ -38,17 +38,15 @@ def write(split: Split, *, share: float = 0.0, force: bool = False) -> Written:
 
 def read(path: Path, shape: Shape) -> HeadScores:
     """1 for heads of layers with the largest window. Raises BadInput where the number of layers or heads is unknown."""
-    import yaml
-
+    text = read_text(path, "a config of TensorRT-LLM", LARGEST_YAML)
     try:
-        held = yaml.safe_load(read_text(path, "a config of TensorRT-LLM", 1 << 20))
-        config = held["kv_cache_config"]
+        config = parsed_yaml(text)["kv_cache_config"]
         windows, sink = config["max_attention_window"], config.get("sink_token_length") or 0
-    except (yaml.YAMLError, RecursionError, KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         raise BadInput(f"{path} is no YAML with kv_cache_config and max_attention_window in it") from None
-    if not isinstance(windows, list) or not windows or not all(type(w) is int and w > 0 for w in windows):
+    if not isinstance(windows, list) or not windows or not all(type(w) is int and 0 < w < 1 << 40 for w in windows):
         raise BadInput(f"{path}: max_attention_window is no list of windows")
-    if type(sink) is not int:
+    if type(sink) is not int or sink < 0:
         raise BadInput(f"{path}: sink_token_length {str(sink)[:40]!r} is no number of tokens")
     layers, heads = shape.grid(path, "kv")
     if len(windows) > layers:

@@ -11,7 +11,7 @@ import numpy as np
 from workbench.errors import BadInput, did_you_mean
 from workbench.reference_models.recipes import grammar
 from workbench.tasks.assembling import Assembler
-from workbench.untrusted import parsed
+from workbench.untrusted import parsed, text_of
 
 NAMES = 4
 """Names with a code in a bundled prompt."""
@@ -65,7 +65,7 @@ def check_task(task: str) -> list[Row]:
 def read_choices(path: str | Path) -> list[Row]:
     """JSONL with `prompt`, `choices` and `answer`, the right choice or its index from 0: (name, those three)."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        lines = text_of(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"task={path}: cannot be read ({error})") from None
     out = [(f"{Path(path).name}:{i}", *_row(f"{path}:{i}", line)) for i, line in enumerate(lines, 1) if line.strip()]

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from workbench import untrusted
 from workbench.errors import BadInput
 from workbench.tasks.chair import Caption
 from workbench.tasks.object_words import Words, object_words
-from workbench.untrusted import parsed
 
-_NUMBER = re.compile(r"(?:^|\D)0*(\d+)(?:\.\w+)?$")
+_NUMBER = re.compile(r"(?<!\d)(\d++)(?:\.\w+)?$")
 FORMAT = "one JSON object a line, or a JSON list of objects, with image_id and caption (text)"
 
 
@@ -34,7 +34,7 @@ def read_captions(path: str | Path) -> list[Caption]:
 def image_key(image: Any) -> str:
     """COCO's number of an image, also out of a file name: 42, "42", "COCO_val2014_000000000042.jpg"; else the text."""
     found = _NUMBER.search(str(image))
-    return found[1] if found else str(image)
+    return (found[1].lstrip("0") or "0") if found else str(image)
 
 
 def read_coco(path: str | Path, words: Words | None = None) -> dict[str, frozenset[str]]:
@@ -103,13 +103,13 @@ def _caption(place: str, row: Any) -> Caption:
 
 def _text(path: str | Path, option: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return untrusted.text_of(path)
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{option}={path}: cannot be read ({error})") from None
 
 
 def _parsed(text: str, place: str) -> Any:
     try:
-        return parsed(text)
+        return untrusted.parsed(text)
     except ValueError as error:
         raise BadInput(f"{place}: not JSON ({error})") from None

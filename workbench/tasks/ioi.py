@@ -16,7 +16,7 @@ import numpy as np
 from workbench.errors import BadInput, did_you_mean
 from workbench.tasks.circuit_prompts import CircuitPrompt, CircuitPrompts, CircuitTask, Span, checked_corruption
 from workbench.tasks.spelling import Spelling, filled, fitting
-from workbench.untrusted import parsed
+from workbench.untrusted import LARGEST_CONFIG, parsed, text_of
 
 BABA = (
     "Then, {S} and {IO} went to the {place}. {S} gave a {object} to",
@@ -151,15 +151,18 @@ def read_mib(folder: str | Path, order: str = "all") -> tuple[tuple[str, ...], d
 
 def _in_form(template: str) -> bool:
     try:
-        slots = [field for _, field, _, _ in Formatter().parse(template) if field is not None]
+        found = [part[1:] for part in Formatter().parse(template) if part[1] is not None]
     except ValueError:
+        return False
+    slots = [field for field, _, _ in found]
+    if any(width or turned for _, width, turned in found):  # {place:>999999999} would be a gigabyte of spaces
         return False
     return set(slots) <= set(MIB) and all(slots.count(name) == 1 for name in MIB[:3])
 
 
 def _texts(path: Path) -> list[str]:
     try:
-        out = parsed(path.read_text())
+        out = parsed(text_of(path, LARGEST_CONFIG))
     except (OSError, ValueError) as error:
         raise BadInput(f"folder={path.parent}: {path.name} cannot be read ({' '.join(str(error).split())})") from None
     if not isinstance(out, list) or not out or not all(isinstance(x, str) for x in out):

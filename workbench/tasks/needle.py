@@ -13,7 +13,7 @@ import numpy as np
 from workbench.errors import BadInput
 from workbench.reference_models.recipes import grammar
 from workbench.tasks.assembling import Assembler, Needle, Sample
-from workbench.untrusted import parsed
+from workbench.untrusted import parsed, text_of
 
 __all__ = [
     "Assembler",
@@ -64,7 +64,7 @@ def read_needles(path: str | Path) -> list[Needle]:
     """The user's needles: JSONL with `needle`, `answer` (found verbatim inside it) and `question`."""
     out = []
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        lines = text_of(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"needles={path}: cannot be read ({error})") from None
     for i, line in enumerate(lines, 1):
@@ -146,10 +146,10 @@ def read_haystack(source: str | Path) -> list[str]:
     path = Path(source)
     files = sorted(path.glob("**/*.txt")) if path.is_dir() else [path]
     try:
-        text = " ".join(f.read_text() for f in files)
+        whole = " ".join(map(text_of, files))
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"haystack={source}: cannot be read ({error})") from None
-    parts = [s.strip() + "." for s in text.replace("\n", " ").split(". ") if s.strip()]
+    parts = [s.strip() + "." for s in whole.replace("\n", " ").split(". ") if s.strip()]
     if not parts:
         raise BadInput(f"haystack={source}: no text in it; give a text file or a folder of .txt files")
     return parts

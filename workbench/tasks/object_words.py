@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from workbench.errors import BadInput
+from workbench.untrusted import text_of
 
 BUNDLED = Path(__file__).with_name("coco_objects.txt")
 ANIMALS = "bird cat dog horse sheep cow elephant bear zebra giraffe animal cub".split()
@@ -105,7 +106,7 @@ def object_words(path: str | Path | None = None) -> Words:
     Raises BadInput for a file that cannot be read and for a word of two objects.
     """
     try:
-        lines = Path(path or BUNDLED).read_text().splitlines()
+        lines = text_of(path or BUNDLED).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"synonyms={path}: cannot be read ({error})") from None
     objects: dict[str, str] = {}

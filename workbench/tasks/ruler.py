@@ -12,7 +12,7 @@ from typing import Any
 
 from workbench.errors import BadInput
 from workbench.tasks.assembling import Assembler
-from workbench.untrusted import parsed
+from workbench.untrusted import parsed, text_of
 
 NEW_TOKENS = {"niah": 128, "vt": 30, "cwe": 120, "fwe": 50, "qa": 32}
 """Tokens that RULER lets a model write, by the beginning of the task's name."""
@@ -47,7 +47,7 @@ class Row:
         }  # fmt: skip
 
     def tokens(self, assembler: Assembler) -> tuple[tuple[int, ...], int]:
-        """The prompt as ids, BOS once, and where its question begins (its end, if nothing is known of a question)."""
+        """The prompt as ids, begun as by the tokenizer, and where its question begins (its end, if no question is known)."""
         if not self.question and not self.answer_prefix:
             whole = assembler.beginning(assembler.ids(self.context))
             return tuple(whole), len(whole)
@@ -67,7 +67,7 @@ def read_rows(path: str | Path) -> list[Row]:
     """The rows of a .jsonl file. Raises BadInput, with the line."""
     source = Path(path)
     try:
-        lines = source.read_text(encoding="utf-8").split("\n")  # strings in JSON may hold other line ends
+        lines = text_of(source).split("\n")  # strings in JSON may hold other line ends
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"ruler={path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     default = source.parent.name if source.stem in ("validation", "test", "train") else source.stem
@@ -76,7 +76,7 @@ def read_rows(path: str | Path) -> list[Row]:
         if line.strip():
             try:
                 out.append(_row(parsed(line), default, len(out)))
-            except (ValueError, TypeError, KeyError, AttributeError):
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
                 raise BadInput(
                     f"{path}:{number}: no RULER row: an object with the strings input and outputs, or context, "
                     "question, answer_prefix and answer"

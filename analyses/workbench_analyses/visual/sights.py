@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PURPOSES = ("score", "choose", "report")
 ORDINARY, COUNTERFACTUAL, PICTURES = "ordinary", "counterfactual", "pictures"
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+"""What these hold: under any name, Pillow would give PostScript to Ghostscript."""
 HABIT = 500
 """Training scenes from which it is counted what goes with what."""
 LEAST = 2
@@ -160,7 +162,7 @@ def opened(path: Path | None) -> Image:
     except ImportError:
         raise Unsupported("pictures need pillow: pip install pillow") from None
     try:
-        with Image.open(str(path)) as image:
+        with Image.open(str(path), formats=FORMATS) as image:
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadInput(f"{path}: cannot be read as a picture ({' '.join(str(error).split())})") from None
