@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import benchmark_tables
 import torch
 from workbench_kernels.timing import LEAST, against, in_turn, paired, spread
 
@@ -36,13 +38,20 @@ def load() -> list[float]:
     return [round(x, 2) for x in os.getloadavg()]
 
 
-def keep(name: str, figures: list[dict[str, Any]], load_before: list[float]) -> Path:
-    """Write the figures of one script with the machine, the date and the versions."""
+def keep(
+    name: str, figures: list[dict[str, Any]], load_before: list[float], also: Mapping[str, Any] | None = None
+) -> Path:
+    """Write the figures of one script with the machine, the date and the versions; docs/benchmarks.md shows them.
+
+    also: what the script needs to go on from there.
+    """
     record = {
         "benchmark": name, "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(),
         "versions": versions(), "load_average": {"before": load_before, "after": load()}, "figures": figures,
+        **(also or {}),
     }  # fmt: skip
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
+    benchmark_tables.write()
     return path

@@ -1,9 +1,8 @@
 """What is found of planted circuits: precision and recall on random ones, and against the loudness of decoys.
 
-`python tests/benchmarks/planted_truth.py [models]` writes results/planted_truth.json as it goes, `… table` shows it in
-Markdown (mean precision / recall over models and corruptions). Both columns by one
-threshold, fixed beforehand (2 % of the gap): patching against the heads that a corruption shows, ablation against all
-heads that a task needs, edges against the joins of the key.
+`python tests/benchmarks/planted_truth.py [models]` keeps figures as it goes: mean precision / recall over models and
+corruptions. Both columns by one threshold, fixed beforehand (2 % of the gap): patching against the heads that a
+corruption shows, ablation against all heads that a task needs, edges against the joins of the key.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "support"), str(Path(__file__).parent)]
 
+import measure
 from planted_draws import ACCURATE, generated, worst_accuracy
 from workbench_analyses.trace_circuit import trace
 
@@ -86,34 +86,36 @@ def main(models: int = MODELS) -> None:
                 _write(held, f"seed {seed}, norm {norm}", time.perf_counter() - started)
 
 
-def table(held: dict[str, Any]) -> str:
-    """Both parts in Markdown: random models together, then by loudness of the decoys."""
-    rows = [("20 random models" if len(held["models"]) == MODELS else f"{len(held['models'])} random models", "≥ .98", [
-        case for one in held["models"].values() for case in one["cases"]
-    ])]  # fmt: skip
+def figures(held: dict[str, Any]) -> list[dict[str, Any]]:
+    """Both parts: random models together, then by loudness of the decoys."""
+    several = f"{len(held['models'])} random models"
+    rows = [(several, "≥ .98", [case for one in held["models"].values() for case in one["cases"]])]
     for norm in NORMS:
         ones = [held["norms"][f"{seed} {norm}"] for seed in SEEDS if f"{seed} {norm}" in held["norms"]]
         if ones:
             accuracy = min(one["accuracy"] for one in ones)
             rows.append((f"decoys {norm:g}", f"{accuracy:.2f}", [case for one in ones for case in one["cases"]]))
-    lines = ["| models | accuracy, worse task | " + " | ".join(COLUMNS) + " |", "|---" * (2 + len(COLUMNS)) + "|"]
-    for name, accuracy, found in rows:
-        cells = [
-            " / ".join(f"{sum(c[column][what] for c in found) / len(found):.2f}" for what in ("precision", "recall"))
-            if found else "–"
-            for column in COLUMNS
-        ]  # fmt: skip
-        lines.append(f"| {name} | {accuracy} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    out = [
+        {"models": name, "accuracy, worse task": accuracy, "traces": len(found), **_means(found)}
+        for name, accuracy, found in rows
+    ]
+    whole = len(held["models"]) == MODELS and len(held["norms"]) == len(NORMS) * len(SEEDS)
+    return [{"complete": whole}, *out]
+
+
+def _means(found: list[dict[str, Any]]) -> dict[str, str | None]:
+    """Mean precision / recall of each column, None without a trace."""
+    return {
+        column: " / ".join(f"{sum(c[column][what] for c in found) / len(found):.2f}" for what in ("precision", "recall"))
+        if found else None
+        for column in COLUMNS
+    }  # fmt: skip
 
 
 def _write(held: dict[str, Any], what: str, seconds: float) -> None:
-    RESULTS.write_text(json.dumps(held, indent=1) + "\n")
+    measure.keep("planted_truth", figures(held), measure.load(), held)
     print(f"{what}: {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["table"]:
-        print(table(json.loads(RESULTS.read_text())))
-        raise SystemExit
     main(*map(int, sys.argv[1:2]))
