@@ -12,13 +12,15 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from workbench import atomic
 from workbench.errors import RunError
+from workbench.untrusted import LARGEST_CONFIG, parsed, text_of
 
-_NEWBORN = 10.0  # seconds that an empty lock file may take to be filled before it counts as abandoned
+_NEWBORN = 10.0  # seconds that an empty lock file, of disks without hard links, may take to be filled
 
 
 class FolderLock:
@@ -33,31 +35,29 @@ class FolderLock:
             "space": _pid_space(),
             "born": _process(pid)[1],
             "since": time.time(),
+            "key": os.urandom(8).hex(),  # two locks of one process differ, whatever the clock says
         }
         with _alone_in(folder):
-            if not self._create():
-                self._take_over(folder)
+            try:
+                if not self._create():
+                    self._take_over(folder)
+            except BaseException:
+                with suppress(OSError):
+                    self.release()
+                raise
 
     def release(self) -> None:
-        """Give the folder back; a lock that is no longer ours is left alone."""
+        """Give the folder back; a lock that is no longer ours is left alone. Raises OSError."""
         if _read(self.path) == self._mine:
-            self.path.unlink(missing_ok=True)
+            atomic.remove(self.path)
 
     def _create(self) -> bool:
-        try:
-            handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return False
-        with os.fdopen(handle, "w") as stream:
-            json.dump(self._mine, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        return True
+        return atomic.write_new(self.path, json.dumps(self._mine).encode())
 
     def _age(self) -> float:
-        """Seconds since the lock was taken; endless where its holder has just let it go."""
+        """Seconds since the lock was taken, also by a clock that went back; endless where it has just been let go."""
         try:
-            return time.time() - self.path.stat().st_mtime
+            return abs(time.time() - self.path.stat().st_mtime)
         except FileNotFoundError:
             return float("inf")
 
@@ -70,7 +70,7 @@ class FolderLock:
             )
         if not holder and self._age() < _NEWBORN:
             raise RunError(f"{folder} has just been taken by another process: wait for it, or delete {self.path}")
-        self.path.unlink(missing_ok=True)
+        atomic.remove(self.path)
         if not self._create():
             raise RunError(f"{folder} was taken by another process at this moment: wait for it")
 
@@ -78,7 +78,7 @@ class FolderLock:
 def _read(path: Path) -> dict[str, Any]:
     """The holder that the file names; empty if it names none."""
     try:
-        holder = json.loads(path.read_text())
+        holder = parsed(text_of(path, LARGEST_CONFIG))
     except (FileNotFoundError, ValueError):
         return {}
     return holder if isinstance(holder, dict) else {}
@@ -93,7 +93,7 @@ def _dead(holder: dict[str, Any]) -> bool:
         return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return True
     except PermissionError:
         return False

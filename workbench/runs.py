@@ -11,16 +11,18 @@ import hashlib
 import io
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import safetensors.numpy
+from safetensors import SafetensorError
 
 from workbench import atomic
 from workbench.errors import BadInput, RunError
+from workbench.inside import check_links
 from workbench.jsonable import canonical, dumps, jsonable
 from workbench.locks import FolderLock
 from workbench.run_log import FIELDS, read_log
@@ -81,13 +83,15 @@ class Run:
             raise BadInput(str(error)) from None
         path = Path(out) / f"{command}-{model_slug(model)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}{part}"
         try:
-            (path / "shards").mkdir(parents=True, exist_ok=True)
+            atomic.make_folders(path / "shards")
+            check_links(path)
             lock = FolderLock(path)
         except OSError as error:
             raise BadInput(f"cannot write in {path} ({error.strerror}): name another folder with out=") from None
         try:
-            atomic.remove_partial(path)
-            atomic.remove_partial(path / "shards")
+            with _writing(path):
+                atomic.remove_partial(path)
+                atomic.remove_partial(path / "shards")
             record = earlier_record(path)
             resumed = record is not None
             if record is not None:
@@ -98,7 +102,8 @@ class Run:
                 run.warnings.append(f"{path} was begun with other versions of the libraries: see versions in run.json")
             return run
         except BaseException:
-            lock.release()
+            with suppress(OSError):
+                lock.release()
             raise
 
     def __enter__(self) -> Self:
@@ -108,18 +113,23 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Record an interruption or a failure in run.json and let the next writer in."""
+        """Record an interruption or a failure in run.json and let the next writer in. Raises RunError."""
+        if error is None:
+            self.close()
+            return
+        self._record["state"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        self._record["error"] = " ".join(f"{type(error).__name__}: {error}".split())
         try:
-            if error is not None:
-                self._record["state"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-                self._record["error"] = " ".join(f"{type(error).__name__}: {error}".split())
+            with suppress(RunError):  # what ended the work says more than a disk that refuses once more
                 self._write_record()
         finally:
-            self.close()
+            with suppress(RunError):
+                self.close()
 
     def close(self) -> None:
-        """Give the folder back; what the run is called ("running", "done") stays as it is."""
-        self._lock.release()
+        """Give the folder back; what the run is called ("running", "done") stays as it is. Raises RunError."""
+        with _writing(self._lock.path):
+            self._lock.release()
 
     def done(self) -> set[str]:
         """Units with a shard whose checksum holds; damaged shards are named in `warnings` and removed."""
@@ -158,7 +168,7 @@ class Run:
         self._store(unit, data, {"unit": unit, **{field: entry[field] for field in FIELDS}})
 
     def _store(self, unit: str, data: bytes, entry: dict[str, Any]) -> None:
-        with self._writing(entry["shard"]):
+        with _writing(self.path / entry["shard"]):
             atomic.write_bytes(self.path / "shards" / entry["shard"], data)
             atomic.append_line(self.path / "progress.jsonl", dumps(entry))
         self._units[unit] = entry
@@ -172,7 +182,7 @@ class Run:
         shard = self.path / "shards" / entry["shard"]
         try:
             return safetensors.numpy.load(checked(shard, entry["sha256"])), entry["meta"]
-        except Damaged as fault:
+        except (Damaged, SafetensorError) as fault:
             message = f"shard {shard} of unit {unit!r} {fault}: run the same command again, it is then redone"
             raise RunError(message) from None
 
@@ -214,28 +224,30 @@ class Run:
     def _write(self, name: str, data: bytes) -> Path:
         if not name or name in _OWN or name != Path(name).name or name.startswith("."):
             raise ValueError(f"{name!r} is not a free file name in a run folder")
-        with self._writing(name):
+        with _writing(self.path / name):
             atomic.write_bytes(self.path / name, data)
         return self.path / name
 
     def _write_record(self) -> None:
-        with self._writing("run.json"):
+        with _writing(self.path / "run.json"):
             atomic.write_bytes(self.path / "run.json", dumps(self._record, indent=1).encode() + b"\n")
-
-    @contextmanager
-    def _writing(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise RunError(
-                f"cannot write {self.path / name} ({error.strerror}): what is finished is kept, "
-                "mend this and run the same command again"
-            ) from None
 
     def _read_progress(self) -> dict[str, dict[str, Any]]:
         """Finished units by name, the latest line of each; a line that a kill tore off is dropped."""
         log = self.path / "progress.jsonl"
-        atomic.drop_torn_line(log)
+        with _writing(log):
+            atomic.drop_torn_line(log)
         units, warnings = read_log(log)
         self.warnings += warnings
         return units
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What a disk refuses is said in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path} ({error.strerror}): what is finished is kept, mend this and run the same command again"
+        ) from None

@@ -54,11 +54,12 @@ sys.exit(main(sys.argv[1:], {"wait": Command("wait", "", C, wait), "long": Comma
 """
 
 
-def test_ctrl_c_exits_130_with_the_command_to_resume():
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_what_stops_it_exits_with_the_command_to_resume(number, code):
     process = subprocess.Popen([sys.executable, "-c", SLOW, "wait"], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None and process.stderr.readline() == "ready\n"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
+    process.send_signal(number)
+    assert process.wait(10) == code
     rest = process.stderr.read()
     assert rest.count("\n") == 1 and "workbench wait" in rest
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -77,46 +76,6 @@ def test_objects_are_never_pickled(tmp_path):
     with opened(tmp_path) as run, pytest.raises(TypeError, match="'words'"):
         run.save("u", {"words": np.array(["a", None], dtype=object)})
     assert not list((run.path / "shards").iterdir())
-
-
-def test_kill_nine_at_any_moment_loses_at_most_one_unit(tmp_path):
-    rng = np.random.default_rng(1)
-    told: set[str] = set()
-    kills = 0
-    while kills < 40:
-        process = writer(tmp_path)
-        assert process.stdout is not None
-        lines = []
-        for _ in range(int(rng.integers(1, 12))):
-            line = process.stdout.readline()
-            if not line:
-                break
-            lines.append(line.strip())
-        time.sleep(float(rng.random()) * 0.004)
-        process.kill()
-        lines += process.stdout.read().split()
-        killed = process.wait() == -signal.SIGKILL
-        assert not told & set(lines), "a finished unit was computed twice"
-        told |= set(lines)
-        kills += killed
-        record = read_run(next(tmp_path.iterdir()))
-        if record["state"] == "done":
-            break
-        assert record["state"] == "running"
-        with opened(tmp_path) as run:
-            assert run.resumed
-            assert told <= run.done() <= set(UNITS)
-            assert len(run.done() - told) <= 1  # killed between saving and telling
-            assert not run.warnings
-            told |= run.done()
-    assert kills >= 3
-    final = writer(tmp_path)
-    assert final.wait() == 0
-    final.communicate()
-    record = read_run(next(tmp_path.iterdir()))
-    assert record["state"] == "done" and record["summary"] == {"units": len(UNITS)}
-    assert not list(next(tmp_path.iterdir()).rglob("*.partial"))
-    assert len(list(next(tmp_path.iterdir()).glob("shards/*"))) == len(UNITS)
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
@@ -319,24 +278,6 @@ def test_read_only_folder(tmp_path):
     with pytest.raises(BadInput, match="cannot write in .*Permission denied"):
         opened(tmp_path)
     tmp_path.chmod(0o700)
-
-
-def test_a_full_disk_keeps_what_is_finished(tmp_path, monkeypatch):
-    with opened(tmp_path) as run:
-        run.save("a", {"x": np.ones(3)})
-        real = os.fsync
-
-        def full(handle: int) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(RunError, match="No space left on device.*kept"):
-            run.save("b", {"x": np.ones(3)})
-        monkeypatch.setattr(os, "fsync", real)
-        assert run.done() == {"a"}
-    with opened(tmp_path) as run:
-        assert run.done() == {"a"} and not run.warnings
-    assert not list(run.path.rglob("*.partial"))
 
 
 def test_record_states_versions_and_cost(tmp_path):
