@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from workbench import vision
-from workbench.errors import ModelError, Unsupported
+from workbench.errors import ModelError, Unsupported, WorkbenchError
 from workbench.installing import nothing_installed
 from workbench.option_values import EXACT_DTYPES
 from workbench.placing import Placement, placement
 from workbench.reference_models import catalogue
+from workbench.safe_loading import REMEDY, safetensors_only
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in EXACT_DTYPES}
 
@@ -41,20 +41,31 @@ def boot(place: str, dtype: torch.dtype, device: str | Placement | None, trust_r
     elif planted:
         raise ModelError(f"{place} is wired in memory, on one device: use device=cpu or cuda")
     try:
-        with nothing_installed(), vision.unhindered():
+        with nothing_installed(), vision.unhindered(), safetensors_only(not trust_remote_code):
             bridge = TransformerBridge.boot_transformers(  # type: ignore[attr-defined]
                 place, dtype=dtype, trust_remote_code=trust_remote_code, **built
             )
-    except (ImportError, OSError, ValueError, KeyError, RuntimeError, NotImplementedError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{place}: cannot be loaded: {reason}") from error
+    except Unsupported:
+        raise
+    except Exception as error:  # other libraries, on somebody's files, raise what they like
+        raise ModelError(f"{place}: cannot be loaded: {_reason(error)}") from error
     if not hasattr(bridge, "blocks"):
         raise Unsupported(f"{place}: this architecture has no stack of decoder blocks")
-    vision.give_processor(bridge, place)
+    if not len(bridge.blocks):
+        raise ModelError(f"{place}: its config says that it has no layer")
+    vision.give_processor(bridge, place, trust_remote_code)
     bridge.eval()
     for p in bridge.original_model.parameters():
         p.requires_grad_(False)
     return bridge
+
+
+def _reason(error: Exception) -> str:
+    said = " ".join(str(error).split())[:300]
+    if "use_safetensors" in said:  # Hugging Face's advice is to take the pickles
+        return f"it has no safetensors, and pickled weights are not loaded; {REMEDY}"
+    known = isinstance(error, WorkbenchError | ImportError | OSError | ValueError | RuntimeError)
+    return said if known and said else f"{type(error).__name__}: {said}"
 
 
 def _usable(device: str) -> str:

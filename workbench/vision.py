@@ -34,7 +34,7 @@ def unhindered() -> Iterator[None]:
         ArchitectureAdapter._check_required_libraries = before
 
 
-def give_processor(bridge: Any, place: str) -> None:
+def give_processor(bridge: Any, place: str, trust_remote_code: bool = False) -> None:
     """A processor of pictures and text for a model whose own one would take videos, too, and cannot be loaded.
 
     Where none can be made the bridge is left without, and remembers why (see `why_none`).
@@ -43,7 +43,7 @@ def give_processor(bridge: Any, place: str) -> None:
         return
     try:
         found = without_videos(type(bridge.original_model.config))
-        bridge.processor = found and found.from_pretrained(place)
+        bridge.processor = found and found.from_pretrained(place, trust_remote_code=trust_remote_code)
     except (ImportError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         object.__setattr__(bridge, WHY_NONE, " ".join(str(error).split())[:200])
 

@@ -26,7 +26,7 @@ FEWEST_DRAWS = 99
 
 @chz.chz
 class CircuitReuse:
-    """Options of the comparison; all but out, device and memory can change a number."""
+    """Options of the comparison; all but out, device, trust_remote_code and memory can change a number."""
 
     draws: int = chz.field(default=10_000, doc="shuffles within layers, for ranks and edges; head sets are exact")
     resamples: int = chz.field(default=1000, doc="bootstrap samples of the prompts")
@@ -38,6 +38,7 @@ class CircuitReuse:
     seed: int = chz.field(default=0, doc="draws shuffles, resamples, prompts and controls")
     device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
     memory: str = chz.field(default="500MB", doc="bytes that head sets at work may take")
+    trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the models")
     out: str | None = chz.field(default=None, doc="folder for report.html and reuse.json; none: write nothing")
 
     @chz.validate

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 OF_SCORES = ("k", "threshold", "sparsity", "kv_heads")
 OF_RUNS = (
-    "transfer", "samples", "controls", "ablation", "draws", "resamples", "halvings", "seed", "device", "memory", "out",
+    "transfer", "samples", "controls", "ablation", "draws", "resamples", "halvings", "seed", "device",
+    "trust_remote_code", "memory", "out",
 )  # fmt: skip
 
 
@@ -41,6 +42,7 @@ class Compare:
     halvings: int = chz.field(default=100, doc="circuits: random halvings of the prompts, for the ceiling")
     seed: int = chz.field(default=0, doc="circuits: draws shuffles, resamples, prompts and random circuits")
     device: str | None = chz.field(default=None, doc="circuits: cpu, cuda, …; default: cuda where there is one")
+    trust_remote_code: bool = chz.field(default=False, doc="circuits: run code that comes with the models")
     memory: str = chz.field(default="500MB", doc="circuits: bytes that head sets at work may take")
     out: str | None = chz.field(default=None, doc="circuits: folder for report.html and reuse.json")
 

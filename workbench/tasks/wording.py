@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from workbench.tasks.chat_templates import rendered
 from workbench.tasks.scenes import ASK, DESCRIBE
 
 DESCRIBE_TO_CHAT = "Please describe this image in detail."
@@ -40,5 +41,5 @@ def _asked(model: Any, plain: str, chat: str) -> str:
     processor: Any = getattr(model.bridge, "processor", None)
     if _chats(model):
         content = [{"type": "image"}, {"type": "text", "text": chat}]
-        return str(processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True))
+        return rendered(processor, [{"role": "user", "content": content}])
     return f"{getattr(processor, 'image_token', '<image>')} {plain}"

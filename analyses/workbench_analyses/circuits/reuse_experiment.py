@@ -98,9 +98,11 @@ def _loaded(config: CircuitReuse, sides: tuple[Side, Side]) -> tuple[Model, Mode
 
 
 def _load(config: CircuitReuse, side: Side) -> Model:
-    asked = side.asked
-    trusted = bool(asked.get("trust_remote_code", False))
-    return load(asked.get("model", side.circuit.model.name), asked.get("dtype", "float32"), config.device, trusted)
+    """The model that the run names; whether code of its own may run is for who compares to say, not for the run."""
+    name, dtype = (
+        str(side.asked.get(key, usual)) for key, usual in (("model", side.circuit.model.name), ("dtype", "float32"))
+    )
+    return load(name, dtype, config.device, config.trust_remote_code)
 
 
 def _check_identity(model: Model, side: Side) -> None:
