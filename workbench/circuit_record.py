@@ -22,6 +22,8 @@ def circuit_from(held: Mapping[str, Any], path: Path) -> Circuit:
     heads = tuple(_typed(CircuitHead, h, head=_place(h["head"], shape)) for h in held["heads"])
     if strange := {h.stage for h in heads} - names:
         raise ValueError(f"a head stands in stage {min(strange)[:40]!r}, which is none of the circuit's")
+    if type(tau := _facts(held["settings"]).get("tau", 0.0)) not in (int, float):
+        raise TypeError(f"tau {str(tau)[:40]!r} is no number")
     return _typed(
         Circuit, held, model=_typed(ModelIdentity, held["model"]), stages=stages, heads=heads,
         edges=tuple(_typed(CircuitEdge, e, edge=_edge(e["edge"], shape)) for e in held["edges"]),

@@ -19,7 +19,7 @@ from workbench.discovery import commands
 from workbench.errors import WorkbenchError
 from workbench.options import options_of
 
-FEW, MANY = 250, 20_000
+FEW, MANY = 200, 6_000
 
 
 def echo(config: Any) -> Echo:

@@ -43,7 +43,7 @@ from workbench.tasks.ruler import read_rows, score
 from workbench.untrusted import read_json
 
 LAYERS, HEADS, KV = 3, 4, 2
-SHAPE = {"layers": LAYERS, "heads": HEADS}
+SHAPE: dict[str, Any] = {"layers": LAYERS, "heads": HEADS}
 
 
 @dataclass(frozen=True)
@@ -288,10 +288,10 @@ READERS = {
         lambda truth: [sorted(objects) for objects in truth.values()],
     ),
     "synonyms": Reader(
-        _write(s__txt="dog, puppy\nhot dog, sausage\n"), lambda f: object_words(f / "s.txt"),
+        _write(s__txt="dog, puppy\nhot dog, sausage\n"), lambda f: object_words.__wrapped__(f / "s.txt"),
             lambda w: w.mentions("a hot dog s")
     ),
-    "needles": Reader(_write(n__jsonl=NEEDLES), lambda f: read_needles(f / "n.jsonl"), lambda found: found[0].question[0]),
+    "needles": Reader(_write(n__jsonl=NEEDLES), lambda f: read_needles(f / "n.jsonl"), lambda found: found[0].answer[0]),
     "haystack": Reader(_write(a__txt="One. Two. Three.\r\nFour", b__txt="Five."), read_haystack, lambda parts: parts[0][0]),
     "choices": Reader(_write(c__jsonl=CHOICES), lambda f: read_choices(f / "c.jsonl")),
     "rows of RULER": Reader(

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 import workbench as wb
 from workbench.cli import main
 from workbench.errors import BadInput, ModelError
+from workbench.installing import nothing_installed
 from workbench.safe_loading import CONVERTING, safetensors_only
 from workbench.tasks.assembling import Assembler
 from workbench.tasks.chat_templates import rendered
@@ -68,6 +69,14 @@ def test_nothing_stays_changed_and_the_control_loads(folder):
     assert before == (torch.load, torch.nn.Module, os.environ.get(CONVERTING))
     with safetensors_only(False):
         assert torch.load is before[0]
+
+
+def test_nothing_is_installed_while_a_model_is_loaded(monkeypatch):
+    from transformer_lens.model_bridge.sources.transformers import helpers
+
+    monkeypatch.setattr(helpers, "_ensure_torchvision", lambda: pytest.fail("pip is run"))
+    with nothing_installed():
+        assert helpers._ensure_torchvision() is False
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from workbench.circuits import Circuit
 from workbench.cost import peak_memory
-from workbench.errors import BadInput, ModelError
+from workbench.errors import BadInput, ModelError, WorkbenchError
 from workbench.models import Model, load
 from workbench.patching.replacements import How
 from workbench.sizes import bytes_of
@@ -120,4 +120,10 @@ def _prompts(side: Side, tokenizer: Any, n: int, seed: int) -> Sequence[CircuitP
     task, asked = side.circuit.task, side.asked
     known = inspect.signature(circuit_task(task).make).parameters
     held = {k: asked[k] for k in OF_PROMPTS if k in known and asked.get(k) is not None}
-    return make_prompts(task, tokenizer, n, seed, corruption=side.circuit.corruption, **held).prompts
+    try:
+        return make_prompts(task, tokenizer, n, seed, corruption=side.circuit.corruption, **held).prompts
+    except WorkbenchError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # a record may hold anything
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{side.where}: the run's options of prompts cannot be meant ({reason})") from None

@@ -153,6 +153,8 @@ def read_side(given: Trace | Circuit | str | Path) -> Side:
     circuit, path = read_circuit(given), Path(given)
     folder = path if path.is_dir() else path.parent
     asked = read_run(folder)["question"] if (folder / "run.json").exists() else circuit.settings
+    if type(seed := asked.get("seed", 0)) is not int or seed < 0:
+        raise BadInput(f"{folder}: the seed of the run, {str(seed)[:40]!r}, is no whole number from 0")
     return Side(circuit, _read_effects(folder / EFFECTS, circuit), str(folder), asked)
 
 
