@@ -113,7 +113,7 @@ def _bytes(path: str | Path, most: int) -> bytes:
     about = os.fstat(handle)
     if not stat.S_ISREG(about.st_mode):
         os.close(handle)
-        kind = "Is a directory" if stat.S_ISDIR(about.st_mode) else "it is no regular file"
+        kind = "Is a directory" if stat.S_ISDIR(about.st_mode) else "it is no regular file: save it as one"
         raise OSError(errno.EINVAL, kind, str(path))
     with os.fdopen(handle, "rb") as stream:
         data = stream.read(min(most, about.st_size) + 1)

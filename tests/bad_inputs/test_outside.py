@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,12 @@ from workbench.errors import BadInput, RunError, WorkbenchError
 from workbench.exporters import export
 from workbench.exporters.provenance import PROVENANCE
 from workbench.exporters.torch_files import plain_object
-from workbench.heads import HeadScores
+from workbench.heads import HeadScores, ModelIdentity
 from workbench.inside import check_links, inner
+from workbench.jsonable import dumps
 from workbench.runs import Run
 from workbench.scores_io import read_scores, write_files
+from workbench.scores_record import to_json
 from workbench.shards import file_name, slug
 from workbench.untrusted import LARGEST_CONFIG, read_bytes, text_of
 
@@ -274,6 +277,18 @@ def test_texts_of_a_folder_name_no_widths(tmp_path):
         (tmp_path / "templates.json").write_text(json.dumps(["{name_A} {name_B} {name_C} {object} " + slot]))
         with pytest.raises(BadInput, match="use the slots"):
             read_mib(tmp_path)
+
+
+def test_names_out_of_files_command_no_terminal(tmp_path, capsys):
+    scores = replace(HeadScores(np.ones((1, 2)), "evil\x1b[2Jmethod"), model=ModelIdentity("m\x1b]0;x\x9b1m", "c", "w"))
+    (tmp_path / "a\x1b[31m.json").write_text(dumps(to_json(scores)))
+    for words in (
+        ["compare"] + [str(tmp_path / "a\x1b[31m.json")] * 2,
+        ["compare", str(tmp_path / "b\x1b[31m.json"), "x"],
+    ):
+        main(words)
+        out, err = capsys.readouterr()
+        assert not {"\x1b", "\x9b"} & set(out + err) and "x1b[" in out + err
 
 
 def test_a_run_folder_that_another_holds_is_an_error_of_runs(tmp_path):

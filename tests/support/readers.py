@@ -19,13 +19,17 @@ from workbench_analyses.visual.sights import opened
 
 from workbench.circuits import Circuit, read_circuit
 from workbench.exporters import discover, export
+from workbench.exporters.cutting import Cutting
 from workbench.exporters.headvis import read_headvis
 from workbench.exporters.provenance import PROVENANCE
+from workbench.geometry import of_model
 from workbench.head_lists import about_list, act_list, head_list, read_heads
 from workbench.head_metrics import HeadMetrics, Metric, Text, read_metrics
 from workbench.heads import HeadScores, ModelIdentity
 from workbench.jsonable import dumps
 from workbench.options import command_line, parse
+from workbench.part_folders import read_part
+from workbench.parts import PLAN
 from workbench.runs import Run, read_run
 from workbench.score_checks import check_fit
 from workbench.scores_io import read_scores, score_files
@@ -100,6 +104,7 @@ def sound_scores(scores: HeadScores) -> None:
     check_fit(scores)
     assert not np.isinf(scores.values).any() and scores.values.size
     assert len(scores.rank()) == scores.scored.sum() and scores.describe() and scores.top(2) is not None
+    assert scores.compare(scores, k=2).n_heads >= 0 and Cutting.of(scores, {}).line(scores) is not None
     again = from_json(json.loads(dumps(to_json(scores)).encode()))
     np.testing.assert_array_equal(again.values, scores.values)
     assert all(text.encode() for text in score_files(scores).values())
@@ -173,6 +178,15 @@ def _resume(folder: Path) -> Run:
     return run
 
 
+def _part(folder: Path) -> None:
+    question = {"model": "m@1", "seed": 7}
+    with Run.open(folder, "scan-heads", "m", question, part=".shard-0-of-2") as run:
+        run.save("a", {"x": np.ones(2)}, {})
+        plan = {"shard": "0/2", "units": ["a"], "of_units": 2, "options": {"seed": "7"}, "made_with": {"device": "cpu"}}
+        run.write_json(PLAN, {"schema": 2, "workbench": "0", **plan})
+        run.finish({}, {})
+
+
 def _write(**texts: Any) -> Callable[[Path], None]:
     """Files by name, `__` for the dot: text, bytes, or a value as JSON; lists of objects as lines."""
 
@@ -221,7 +235,10 @@ CONFIG = {
     "model": "m",
 }
 YAML = "lengths: [256, 512]\nuntil: 0.25\nhead:\n  top: 3\nnote: x\nfast: true\nmodel: llama\n"
-HF = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": 2}
+HF = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}  # fmt: skip
 
 
 def _config(name: str) -> Callable[[Path], Any]:
@@ -279,6 +296,11 @@ READERS = {
     "a circuit": Reader(_circuit, read_circuit, sound_circuit),
     "a run of a circuit": Reader(_circuit, read_side, sound_side),
     "a run": Reader(_run, _resume, lambda run: dumps(run.question)),
+    "a part of a run": Reader(
+        _part, lambda f: read_part(next(p for p in f.iterdir() if p.is_dir())),
+        lambda part: dumps([part.units, part.options, part.entries, str(part.part)]).encode(),
+    ),
+    "a model's shape": Reader(_hf, lambda f: of_model(f), str),
     "config in JSON": Reader(_write(c__json=CONFIG), _config("c.json"), lambda config: command_line(SCAN, config)),
     "config in YAML": Reader(_write(c__yaml=YAML), _config("c.yaml"), lambda config: command_line(SCAN, config)),
     "captions and COCO": Reader(_write(c__jsonl=CAPTIONS, instances__json=COCO), _chair),
