@@ -10,22 +10,24 @@ import torch
 from torch import Tensor
 from workbench_kernels import Reductions, Statistics
 
+from workbench.budget import budget_of
 from workbench.errors import BadInput, TooLarge, Unsupported
 from workbench.masks import CompactMask
 from workbench.probes.probe import Found, Probe
-
-MEMORY = 4 << 30
-"""Bytes that the statistics of one call may take, all layers together."""
+from workbench.sizes import amount
 
 
 class Collector:
     """Asks what the probes need of one forward at a time, and keeps what they read: one mapping per forward in `calls`."""
 
-    def __init__(self, model: Any, probes: Sequence[Probe], memory: int = MEMORY, grad: bool = False) -> None:
+    def __init__(
+        self, model: Any, probes: Sequence[Probe], memory: int | str | None = None, grad: bool = False
+    ) -> None:  # fmt: skip
         self.probes = {p.name: p for p in probes}
         if len(self.probes) < len(probes):
             raise BadInput("two probes of one name: tell them apart with name=")
-        self.model, self.memory, self.grad = model, memory, grad
+        self.model, self.grad, self.memory = model, grad, budget_of(model, memory)
+        self.part: tuple[slice, int] | None = None  # which rows of how many the next forward has; None: all
         self.calls: list[dict[str, Any]] = []
         self.found: dict[str, dict[int, Found]] = {}
         without = [f"{p.name} ({p.no_grad})" for p in probes if grad and p.no_grad]
@@ -44,11 +46,12 @@ class Collector:
         The probes of one request hide the same keys.
         """
         out: list[tuple[Reductions, list[Probe]]] = []
+        mask = self._own(mask)
         for probe in self.probes.values():
             if probe.asks is None:
                 continue
             asked = replace(probe.asks(mask), grad=self.grad)
-            self._fits(probe, asked, mask)
+            self._size(probe, asked, mask)
             for i, (request, members) in enumerate(out):
                 joint = _joint(request, asked) if members[0].hides is probe.hides else None
                 if joint is not None:
@@ -62,7 +65,7 @@ class Collector:
         """One layer's answer to one request."""
         for probe in probes:
             assert probe.reads is not None
-            self.found[probe.name][layer] = probe.reads(stats, mask)
+            self.found[probe.name][layer] = probe.reads(stats, self._own(mask))
 
     def hooks(self) -> list[tuple[str, Any]]:
         """TransformerLens hooks of the probes of activations."""
@@ -96,19 +99,33 @@ class Collector:
         if call:
             self.calls.append(call)
 
-    def _fits(self, probe: Probe, want: Reductions, mask: CompactMask) -> None:
+    def sizes(self, mask: CompactMask) -> list[int]:
+        """Bytes that the statistics of each probe of attention take for all layers of one call.
+
+        What hooks keep of activations is not counted. Raises TooLarge where it is more than may be.
+        """
+        return [self._size(p, p.asks(mask), mask) for p in self.probes.values() if p.asks is not None]
+
+    def _own(self, mask: CompactMask) -> CompactMask:
+        """The mask, which then knows which rows of the batch it is for."""
+        return mask if self.part is None else replace(mask, part=self.part)
+
+    def _size(self, probe: Probe, want: Reductions, mask: CompactMask) -> int:
         rows = mask.queries if want.rows is None else want.rows.shape[1]
         spans = 0 if want.spans is None else want.spans.shape[1]
         each = (
             4 * (want.entropy + want.norms + want.lse + want.sink_mass) * mask.queries + 4 * want.received * mask.keys
         )
-        each += rows * (12 * want.top_k + 4 * spans) + 8 * want.thumbnail**2
-        size = each * mask.batch * self.model.n_heads * self.model.n_layers
+        lists = 0 if want.matches is None else want.matches.keys.shape[1]
+        numbers = 2 * want.moments + want.profile * (1 + mask.keys.bit_length()) + lists + len(want.offsets)
+        each += rows * (12 * want.top_k + 4 * spans) + 4 * numbers * mask.queries + 8 * want.thumbnail**2
+        size = each * mask.batch * self.model.n_heads * (1 if probe.averages else self.model.n_layers)
         if size > self.memory:
             raise TooLarge(
-                f"{probe.name}: {size / 2**30:.1f} GiB for {mask.queries:,} queries, limit {self.memory / 2**30:.1f} GiB: "
+                f"{probe.name}: {amount(size)} for {mask.queries:,} queries, limit {amount(self.memory)}: "
                 "choose rows, reduce='mean', or raise memory="
             )
+        return size
 
 
 def _joint(a: Reductions, b: Reductions) -> Reductions | None:

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from torch import Tensor
 
+from workbench.budget import in_parts
 from workbench.controls import Heads
+from workbench.footprint import cache_bytes, forward_bytes
 from workbench.probes.retrieval import rouge_recall
 from workbench.tasks.needle import Sample
 
@@ -31,18 +34,32 @@ def exact_recall(
     """
     out = np.zeros((len(lists), len(samples)))
     for j, sample in enumerate(samples):
-        tokens = torch.tensor([[*sample.tokens, *sample.answer]], device=model.device)
-        first, n = len(sample.tokens) - 1, len(sample.answer)
-        answer = torch.tensor(sample.answer, device=model.device)
-        for layer, members in _by_lowest_layer(lists, model.n_layers - 1).items():
-            resid = model.resid_pre(layer, tokens, decode_from=[first])
-            for part in (members[s : s + batch] for s in range(0, len(members), batch)):
-                got = model.forward_from(
-                    layer, resid.expand(len(part), -1, -1), edits=[ablate(lists[i]) for i in part],
-                    keep=slice(first, first + n), decode_from=[first],
-                )  # fmt: skip
-                right = (got.logits.argmax(-1) == answer).all(-1)
-                out[part, j] = right.cpu().numpy()
+        out[:, j] = _exact(model, sample, lists, ablate, batch)
+    return out
+
+
+def _exact(
+    model: Any, sample: Sample, lists: Sequence[Heads], ablate: Ablate, batch: int
+) -> Bool[np.ndarray, " lists"]:  # fmt: skip
+    """One sample of `exact_recall`."""
+    tokens, out = (
+        torch.tensor([[*sample.tokens, *sample.answer]], device=model.device),
+        np.zeros(len(lists), dtype=bool),
+    )
+    first, n = len(sample.tokens) - 1, len(sample.answer)
+    answer = torch.tensor(sample.answer, device=model.device)
+    for layer, members in _by_lowest_layer(lists, model.n_layers - 1).items():
+        resid = model.resid_pre(layer, tokens, decode_from=[first])
+
+        def some(rows: slice, layer: int = layer, resid: Tensor = resid, members: list[int] = members) -> None:
+            part = members[rows]
+            got = model.forward_from(
+                layer, resid.expand(len(part), -1, -1), edits=[ablate(lists[i]) for i in part],
+                keep=slice(first, first + n), decode_from=[first],
+            )  # fmt: skip
+            out[part] = (got.logits.argmax(-1) == answer).all(-1).cpu().numpy()
+
+        in_parts(model, "masked variants", len(members), forward_bytes(model, tokens.shape[1], n), some, most=batch)
     return out
 
 
@@ -63,13 +80,18 @@ def responses(
     model: Any, prompt: Sequence[int], lists: Sequence[Heads], ablate: Ablate, batch: int, ends: set[int], steps: int
 ) -> list[str]:
     """What the model says to a prompt with each of the lists ablated, up to a token of `ends` or so many steps."""
-    out, tokens = [], torch.tensor([prompt], device=model.device)
-    for start in range(0, len(lists), batch):
-        edits = [ablate(heads) for heads in lists[start : start + batch]]
+    tokens = torch.tensor([prompt], device=model.device)
+
+    def some(rows: slice) -> list[str]:
+        edits, out = [ablate(heads) for heads in lists[rows]], []
         for row in model.generate(tokens.expand(len(edits), -1), steps, sorted(ends), edits).tolist():
             stop = next((at for at, token in enumerate(row) if token in ends), len(row))
             out.append(model.tokenizer.decode(row[:stop]))
-    return out
+        return out
+
+    each = forward_bytes(model, len(prompt)) + 2 * cache_bytes(model, len(prompt) + steps)
+    parts = in_parts(model, "masked variants", len(lists), each, some, most=batch) if lists else []
+    return [text for part in parts for text in part]
 
 
 def readable_recall(

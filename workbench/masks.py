@@ -29,6 +29,7 @@ class CompactMask:
     reach: int | None
     first: Tensor | None
     device: torch.device
+    part: tuple[slice, int] | None = None  # where a batch runs in parts: which of how many rows these are
 
     def __radd__(self, other: Any) -> Any:
         """A module that adds a mask to scores of its own cannot be served: say so."""
@@ -40,6 +41,15 @@ class CompactMask:
         """The same on another device: how accelerate brings a layer on another GPU what it is given."""
         padding, first = (None if x is None else x.to(device) for x in (self.padding, self.first))
         return replace(self, padding=padding, first=first, device=torch.device(device))
+
+    @property
+    def whole(self) -> int:
+        """Rows of the batch, of which these may be a part."""
+        return self.batch if self.part is None else self.part[1]
+
+    def own(self, given: Any) -> Any:
+        """Of a list or tensor with an entry for each row of the batch, those of these rows."""
+        return given if self.part is None else given[self.part[0]]
 
     def spec(self, scale: float, softcap: float | None = None, sinks: Tensor | None = None) -> AttentionSpec:
         """The mask as the kernels want it."""

@@ -18,12 +18,13 @@ from workbench import images
 from workbench.backend_names import checked
 from workbench.booting import boot, dtype_of
 from workbench.errors import ModelError, Unsupported
+from workbench.budget import budget_of
 from workbench.fingerprints import fingerprint
 from workbench.generating import greedy
 from workbench.masks import CompactMask
 from workbench.offloading import device_of
 from workbench.placing import Placement
-from workbench.plan import MEMORY, Plan
+from workbench.plan import Plan
 from workbench.seam import Seam
 from workbench.sources import locate
 
@@ -47,7 +48,8 @@ class Model:
         self.edits: list[Any] = []  # active interventions, outermost first
         self.observers: list[Any] = []  # active collectors of `observing`
         self.backend = backend
-        self.memory = MEMORY  # bytes that a whole pattern may take, where one is needed
+        self.memory: int | str | None = None  # what work may take beside the weights: see `workbench.budget`
+        self.ceilings: dict[str, int] = {}  # bytes below which work has to stay, where memory has run out in it
         config = bridge.original_model.config
         self.config = getattr(config, "text_config", config)
         self.n_layers, self.n_heads = int(bridge.cfg.n_layers), int(bridge.cfg.n_heads)
@@ -123,7 +125,7 @@ class Model:
         compiled = compile_edits(self, active, tokens.shape[0], phase, memory, past)
         lone = keep is not None and self.seam.nobody_looks_behind_the_last_attention()
         plan = Plan(
-            compiled, reductions, memory=self.memory, kept=keep if lone else None, observers=tuple(self.observers),
+            compiled, reductions, memory=budget_of(self), kept=keep if lone else None, observers=tuple(self.observers),
             backend=self.backend,
         )  # fmt: skip
         extra["use_cache"] = use_cache or cache is not None
@@ -178,7 +180,7 @@ class Model:
         if from_layer == layer:
             return tokens
         skip = self._resuming(from_layer, extra)
-        with self.seam.on(Plan(compiled, memory=self.memory, backend=self.backend)), skip:
+        with self.seam.on(Plan(compiled, memory=budget_of(self), backend=self.backend)), skip:
             return self.bridge(tokens, stop_at_layer=layer, **extra)
 
     def _resuming(self, from_layer: int | None, extra: dict[str, Any]) -> contextlib.AbstractContextManager[None]:

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from workbench_kernels import AttentionSpec, HeadEdits, Reductions, Statistics
 
+from workbench.budget import MEMORY
 from workbench.looking import Look
 from workbench.masks import CompactMask
 
 if TYPE_CHECKING:
     from workbench.interventions.compiling import Compiled
 
-
-MEMORY = 4 << 30
-"""Bytes that the whole patterns of one layer may take."""
 
 Attention = Callable[[int, Tensor, Tensor, Tensor, AttentionSpec], Tensor]
 """(layer, q, k, v, spec) → outputs, [batch, heads, queries, head_dim]; q, k and v are after rotary embedding."""
@@ -30,7 +28,7 @@ class Plan:
     edits: Compiled | None = None
     reductions: Callable[[int, CompactMask], Reductions | None] | None = None
     found: dict[int, list[Statistics]] = field(default_factory=dict)
-    memory: int = MEMORY
+    memory: int = MEMORY  # bytes that the whole patterns of one layer may take
     kept: slice | None = None  # rows of the query axis whose logits are wanted; None: all
     observers: tuple[Any, ...] = ()  # collectors of `observing`
     attention: Attention | None = None  # computes the heads' outputs in the place of `attend`

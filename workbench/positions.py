@@ -32,7 +32,7 @@ def rows_index(rows: Rows, mask: CompactMask) -> Int[Tensor, "b r"] | None:
     """Indices of the query axis; None for all. Raises BadInput for rows outside the text, padding included."""
     if rows is None:
         return None
-    given = _per_row(rows, mask.batch, depth=1)
+    given = _per_row(rows, mask, depth=1)
     first, end = lengths(mask)
     out = torch.tensor(given, dtype=torch.long)
     out = torch.where(out < 0, out + end[:, None], out)
@@ -46,7 +46,7 @@ def rows_index(rows: Rows, mask: CompactMask) -> Int[Tensor, "b r"] | None:
 
 def spans_index(spans: Spans, mask: CompactMask) -> Int[Tensor, "b s 2"]:
     """Indices of the key axis. Raises BadInput for a span on padding or outside the text."""
-    given = torch.tensor(_per_row(spans, mask.batch, depth=2), dtype=torch.long)
+    given = torch.tensor(_per_row(spans, mask, depth=2), dtype=torch.long)
     if given.shape[-1] != 2 or bool((given[..., 0] >= given[..., 1]).any()):
         raise BadInput(f"spans={spans}: give (start, end) pairs with start < end")
     first, end = lengths(mask)
@@ -55,7 +55,7 @@ def spans_index(spans: Spans, mask: CompactMask) -> Int[Tensor, "b s 2"]:
     return (given - mask.kv_offset).to(mask.device)
 
 
-def _per_row(given: Any, batch: int, depth: int) -> list[Any]:
+def _per_row(given: Any, mask: CompactMask, depth: int) -> list[Any]:
     """One list per batch row; `depth` is that of one row's list."""
     probe, levels = given, 0
     while isinstance(probe, (list, tuple)) and probe:
@@ -63,9 +63,9 @@ def _per_row(given: Any, batch: int, depth: int) -> list[Any]:
     if not isinstance(probe, int) or levels not in (depth, depth + 1):
         raise BadInput(f"{given}: give integers, the same for all batch rows or a list per batch row")
     if levels == depth:
-        return [list(given)] * batch
-    if len(given) != batch:
-        raise BadInput(f"{len(given)} lists of positions for {batch} batch rows: give one list, or one a row")
+        return [list(given)] * mask.batch
+    if len(given) != mask.whole:
+        raise BadInput(f"{len(given)} lists of positions for {mask.whole} batch rows: give one list, or one a row")
     if len({len(row) for row in given}) > 1:
         raise BadInput("every batch row needs as many positions as the others")
-    return [list(row) for row in given]
+    return [list(row) for row in mask.own(given)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from workbench.errors import BadInput
@@ -19,3 +20,11 @@ def bytes_of(text: str, name: str = "memory") -> int:
     if value < 1:
         raise BadInput(f"{name}={text}: give an amount such as 2GB or 500MiB")
     return value
+
+
+def amount(size: int) -> str:
+    """Bytes as `bytes_of` takes them, rounded up: 12.4MB."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{math.ceil(10 * size / unit) / 10:g}{name}"
+    return f"{size}B"

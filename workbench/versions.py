@@ -8,7 +8,7 @@ from importlib import metadata
 import workbench
 
 DISTRIBUTION = "workbench-interp"
-RECORDED = ("torch", "transformers", "transformer-lens")
+RECORDED = ("torch", "transformers", "transformer-lens", "tokenizers", "numpy", "triton")
 DECIDING = ("workbench", *RECORDED)
 """Those whose change can change the last bits of a number."""
 

@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from workbench.budget import budget_of, in_parts
 from workbench.errors import BadInput
+from workbench.footprint import forward_bytes, outputs_bytes, stream_bytes
 from workbench.patching.columns import At
 from workbench.patching.pair import Pair
-from workbench.patching.runs import activations, difference, repeat, runs_at_once
+from workbench.patching.runs import activations, difference, repeat
 
-MEMORY = 2 << 30
-"""Bytes that the streams of the patched runs at work may take."""
 POINTS = {"heads": "attn.hook_z", "mlps": "hook_mlp_out", "resid_pre": "hook_resid_pre"}
 
 
@@ -28,14 +28,14 @@ def activation_effects(
     of: Literal["heads", "mlps", "resid_pre"] = "heads",
     at: At | None = None,
     attention_mask: Bool[Tensor, "b n"] | None = None,
-    memory: int = MEMORY,
+    memory: int | str | None = None,
 ) -> Float[Tensor, "b layers heads"]:
     """Change of the logit difference when one activation is that of the other run (Vig et al. 2020, Meng et al. 2022).
 
     noising puts corrupted activations into the clean run: is it needed? denoising puts clean ones into the corrupted run:
     does it suffice? The change is from the run that is patched. of: "heads" gives [batch, layers, heads]; "mlps" and
     "resid_pre" (the stream that enters a layer) [batch, layers]. at: the patched column, as in `path_effects`; None for
-    all. Patches run as rows of one batch from the patched layer on; `memory` bounds their streams.
+    all. Patches run as rows of one batch from the patched layer on, as many as `memory` bytes hold (`workbench.budget`).
 
     Raises BadInput, TooLarge and Unsupported like `path_effects`. TransformerLens' own sweeps take no padding and one
     forward of the whole model per patch; on prompts of one length they agree.
@@ -44,24 +44,42 @@ def activation_effects(
     if point is None or direction not in ("noising", "denoising"):
         raise BadInput(f"direction={direction}, of={of}: give noising or denoising, and {', '.join(POINTS)}")
     pair = Pair.of(model, clean, corrupted, answers, attention_mask)
-    model, mask, where = pair.model, pair.attention_mask, pair.where(at)
+    where, n, kept = pair.where(at), pair.clean.shape[1], int(pair.ends.max() - pair.ends.min()) + 1
+    run = forward_bytes(pair.model, n, kept)
+    each = pair.model.n_layers * (stream_bytes(pair.model, n) + outputs_bytes(pair.model, n))
+
+    def some(rows: slice) -> Float[Tensor, "b layers *heads"]:
+        part = pair.part(rows)
+        left = budget_of(pair.model, memory) - each * len(part.clean)
+        return _effects(part, direction, of, where[rows], run * len(part.clean), left)
+
+    return torch.cat(in_parts(pair.model, "activation patching", len(pair.clean), each + run, some, memory))
+
+
+def _effects(
+    pair: Pair, direction: str, of: str, where: Bool[Tensor, "b n"], each: int, memory: int
+) -> Float[Tensor, "b layers *heads"]:  # fmt: skip
+    """The effects on some prompts. each, memory: bytes of one patched run of them, and of all that are at work."""
+    model, mask = pair.model, pair.attention_mask
     tokens, others = (pair.clean, pair.corrupted) if direction == "noising" else (pair.corrupted, pair.clean)
-    names = [f"blocks.{layer}.{point}" for layer in range(model.n_layers)]
+    names = [f"blocks.{layer}.{POINTS[of]}" for layer in range(model.n_layers)]
     streams = [f"blocks.{layer}.hook_in" for layer in range(model.n_layers)]
     base, other = activations(model, tokens, mask, streams), activations(model, others, mask, names)
     unpatched = difference(model, base[streams[0]], 0, mask, pair.ends, pair.answers, {})
     out, heads = [], model.n_heads if of == "heads" else 1
     for layer, name in enumerate(names):
         resid = base[streams[layer]]
-        found = []
-        for some in torch.arange(heads).split(runs_at_once(resid, memory)):
-            runs = len(some)
+
+        def some(part: slice, resid: Tensor = resid, layer: int = layer, name: str = name) -> Float[Tensor, "runs b"]:
+            chosen = torch.arange(part.start, part.stop)
+            runs = len(chosen)
             patched = difference(
                 model, repeat(resid, runs), layer, repeat(mask, runs), pair.ends.repeat(runs),
-                repeat(pair.answers, runs), {name: _put(other[name], where, some if of == "heads" else None)},
+                repeat(pair.answers, runs), {name: _put(other[name], where, chosen if of == "heads" else None)},
             )  # fmt: skip
-            found.append(patched.unflatten(0, (runs, -1)) - unpatched)
-        out.append(torch.cat(found))
+            return patched.unflatten(0, (runs, -1)) - unpatched
+
+        out.append(torch.cat(in_parts(model, "patched runs", heads, each, some, max(each, memory))))
     effects = torch.stack(out).movedim(-1, 0)
     return effects if of == "heads" else effects[..., 0]
 

@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from workbench.budget import in_parts
 from workbench.errors import BadInput
+from workbench.footprint import forward_bytes
 from workbench.patching.activation import POINTS
 from workbench.patching.columns import At
 from workbench.patching.pair import Pair
@@ -25,13 +27,14 @@ def attribution_effects(
     steps: int = 0,
     at: At | None = None,
     attention_mask: Bool[Tensor, "b n"] | None = None,
+    memory: int | str | None = None,
 ) -> Float[Tensor, "b layers heads"]:
     """First-order estimate of `activation_effects` (noising): (corrupted − clean activation) · gradient of the difference.
 
     steps=0 takes the gradient in the clean run (attribution patching; node EAP, Syed et al. 2023, arXiv:2310.10348).
     steps=m averages it over m inputs from the corrupted embeddings towards the clean ones, the corrupted included and
     the clean not (EAP-IG on inputs, Hanna et al. 2024, arXiv:2403.17806). Estimates are wrong where attention saturates:
-    `path_effects` and `activation_effects` say what is true. Shapes, `of` and `at` as in `activation_effects`.
+    `path_effects` and `activation_effects` say what is true. Shapes, `of`, `at` and `memory` as in `activation_effects`.
 
     TransformerLens' `attribution_patch` agrees on one unpadded pair at steps=0 (it takes the gradient in the corrupted
     run: swap the prompts and the sign); it has no integrated gradients.
@@ -40,7 +43,22 @@ def attribution_effects(
     if point is None or steps < 0:
         raise BadInput(f"of={of}, steps={steps}: give {', '.join(POINTS)}, and 0 or more steps")
     pair = Pair.of(model, clean, corrupted, answers, attention_mask)
-    where, names = pair.where(at), [f"blocks.{layer}.{point}" for layer in range(pair.model.n_layers)]
+    where, each = pair.where(at), gradient_bytes(pair)
+
+    def some(rows: slice) -> Float[Tensor, "b layers *heads"]:
+        return _estimates(pair.part(rows), where[rows], point, steps)
+
+    return torch.cat(in_parts(pair.model, "attribution patching", len(pair.clean), each, some, memory))
+
+
+def gradient_bytes(pair: Pair) -> int:
+    """Bytes of one prompt's run that autograd records: every layer's tensors stay, those of two runs beside them."""
+    return (pair.model.n_layers + 2) * forward_bytes(pair.model, pair.clean.shape[1])
+
+
+def _estimates(pair: Pair, where: Bool[Tensor, "b n"], point: str, steps: int) -> Float[Tensor, "b layers *heads"]:
+    """The estimates for some prompts."""
+    names = [f"blocks.{layer}.{point}" for layer in range(pair.model.n_layers)]
     with torch.no_grad():
         runs = [activations(pair.model, x, pair.attention_mask, [*names, ENTRY]) for x in (pair.clean, pair.corrupted)]
     out: Any = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,15 +10,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from workbench.errors import BadInput, TooLarge, Unsupported
-from workbench.patching.attribution import ENTRY, each_step
+from workbench.budget import in_parts
+from workbench.errors import BadInput, Unsupported
+from workbench.footprint import stream_bytes
+from workbench.patching.attribution import ENTRY, each_step, gradient_bytes
 from workbench.patching.norm_slopes import SHOWN, before_norm
 from workbench.patching.pair import Pair
 from workbench.patching.runs import activations
 from workbench.patching.wiring import Wiring, wirings
-
-MEMORY = 4 << 30
-"""Bytes that the gradients and changes of the rows at work may take."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def edge_effects(
     answers: Int[Tensor, "b 2"],
     steps: int = 5,
     attention_mask: Bool[Tensor, "b n"] | None = None,
-    memory: int = MEMORY,
+    memory: int | str | None = None,
 ) -> EdgeEffects:
     """(corrupted − clean write of the sender) · gradient of the difference at the receiver's input, over all columns.
 
@@ -55,20 +54,13 @@ def edge_effects(
     """
     if steps < 0:
         raise BadInput(f"steps={steps}: give 0 or more")
-    pair, parts = Pair.of(model, clean, corrupted, answers, attention_mask), []
+    pair = Pair.of(model, clean, corrupted, answers, attention_mask)
     blocks = wirings(pair.model)
     senders, receivers = senders_of(pair.model), receivers_of_edges(pair.model)
-    each = 2 * (len(senders) + len(receivers)) * pair.clean.shape[1] * pair.model.bridge.cfg.d_model
-    each *= torch.finfo(pair.model.dtype).bits // 8
-    if each > memory:
-        raise TooLarge(f"the edges of one row take {each / 2**30:.1f} GiB: raise memory= or give shorter prompts")
-    for rows in torch.arange(len(pair.clean), device=pair.clean.device).split(memory // each):
-        mask = None if pair.attention_mask is None else pair.attention_mask[rows]
-        some = replace(
-            pair, clean=pair.clean[rows], corrupted=pair.corrupted[rows], answers=pair.answers[rows],
-            attention_mask=mask, text=pair.text[rows], ends=pair.ends[rows],
-        )  # fmt: skip
-        parts.append(_edges(some, blocks, steps))
+    each = 2 * (len(senders) + len(receivers)) * stream_bytes(pair.model, pair.clean.shape[1]) + gradient_bytes(pair)
+    parts = in_parts(
+        pair.model, "edge attribution", len(pair.clean), each, lambda rows: _edges(pair.part(rows), blocks, steps), memory
+    )  # fmt: skip
     return EdgeEffects(torch.cat(parts), senders, receivers)
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench.errors import BadInput, TooLarge, Unsupported
+from workbench.budget import budget_of, in_parts
+from workbench.errors import BadInput, Unsupported
+from workbench.footprint import forward_bytes, outputs_bytes, stream_bytes
 from workbench.models import load
-from workbench.patching.activation import MEMORY
 from workbench.patching.pair import Pair
 from workbench.patching.replacements import How, MeanOutputs, mean_outputs, names_of, replacements
-from workbench.patching.runs import activations, difference, repeat, runs_at_once
+from workbench.patching.runs import activations, difference, repeat
 from workbench.tasks.circuit_prompts import CircuitPrompt, circuit_rows
 
 
@@ -25,7 +26,7 @@ def kept_differences(
     keep: Bool[Tensor, "sets layers heads"],
     how: How = "resample",
     reference: MeanOutputs | None = None,
-    memory: int = MEMORY,
+    memory: int | str | None = None,
 ) -> Float[Tensor, "sets prompts"]:
     """Logit differences at the prompts' last tokens when only the heads of a set are kept, for many sets.
 
@@ -34,9 +35,10 @@ def kept_differences(
     ("mean"; see `mean_outputs`; None: over the corrupted sides of these prompts), or by 0 ("zero"). Everything behind it
     answers; embeddings are clean and MLPs are kept live. The difference is logit(answers[0]) − logit(answers[1]).
 
-    Sets and prompts are rows of one batch, resumed from the lowest layer that lacks a head; `memory` (bytes) bounds how
-    many, and does not change the result beyond rounding. Raises BadInput for sets of another shape and for prompts whose
-    template the reference lacks, TooLarge, and Unsupported like `activation_effects`.
+    Sets and prompts are rows of one batch, resumed from the lowest layer that lacks a head; `memory` bounds how
+    many (bytes, see `workbench.budget`), and does not change the result beyond rounding. Raises BadInput for sets of
+    another shape and for prompts whose template the reference lacks, TooLarge, and Unsupported like
+    `activation_effects`.
     """
     model = load(model)
     if (
@@ -50,9 +52,17 @@ def kept_differences(
     if lacking := sorted(set(range(model.n_layers)) - set(model.seam.layers)):
         raise Unsupported(f"layers {lacking} have no heads to keep: circuits are run in models with attention in all")
     if how == "mean" and reference is None:
-        reference = mean_outputs(model, prompts)
-    parts = [_of_part(model, part, keep, how, reference, memory // 2) for part in _parts(model, prompts, memory // 2)]
-    return torch.cat(parts, 1)
+        reference = mean_outputs(model, prompts, memory)
+    longest = max((len(p.clean) for p in prompts), default=1)
+    run, own = forward_bytes(model, longest), 2 * outputs_bytes(model, longest) + stream_bytes(model, longest)
+    each = model.n_layers * own
+
+    def some(rows: slice) -> Float[Tensor, "sets prompts"]:
+        asked = prompts[rows]
+        left = budget_of(model, memory) - each * len(asked)
+        return _of_part(model, asked, keep, how, reference, run * len(asked), left)
+
+    return torch.cat(in_parts(model, "circuits", len(prompts), each + run, some, memory), 1)
 
 
 def head_sets(model: Any, lists: Sequence[Sequence[tuple[int, int]]]) -> Bool[Tensor, "sets layers heads"]:
@@ -67,21 +77,11 @@ def head_sets(model: Any, lists: Sequence[Sequence[tuple[int, int]]]) -> Bool[Te
     return out
 
 
-def _parts(model: Any, prompts: Sequence[CircuitPrompt], memory: int) -> Iterator[Sequence[CircuitPrompt]]:
-    """Prompts whose replaced outputs and streams fit into so many bytes."""
-    longest = max((len(p.clean) for p in prompts), default=1)
-    heads, stream = model.n_heads * int(model.bridge.cfg.d_head), int(model.bridge.cfg.d_model)
-    each = longest * (model.n_layers * (2 * heads + stream) + 16 * stream) * model.dtype.itemsize
-    if each > memory:
-        raise TooLarge(f"one prompt takes {each / 2**20:.1f} MiB: raise memory= to twice that")
-    for start in range(0, max(len(prompts), 1), memory // each):  # no prompt at all: circuit_rows says so
-        yield prompts[start : start + memory // each]
-
-
 def _of_part(
     model: Any, prompts: Sequence[CircuitPrompt], keep: Bool[Tensor, "sets layers heads"], how: How,
-    means: MeanOutputs | None, memory: int,
+    means: MeanOutputs | None, each: int, memory: int,
 ) -> Float[Tensor, "sets b"]:  # fmt: skip
+    """The sets on some prompts. each, memory: bytes of one set at work on them, and of all that are."""
     rows = circuit_rows(prompts)
     pair = Pair.of(model, rows.clean, rows.corrupted, rows.answers, rows.mask)
     keep = keep.to(pair.clean.device)
@@ -91,9 +91,12 @@ def _of_part(
     out: dict[int, Tensor] = {}
     for layer in layers:
         resid, chosen = streams[_entry(layer)], (lowest == layer).nonzero().flatten()
-        for some in chosen.split(runs_at_once(resid, memory)):
-            found = _run(pair, resid, layer, keep[some], others)
-            out |= dict(zip(some.tolist(), found, strict=True))
+
+        def some(part: slice, resid: Tensor = resid, layer: int = layer, chosen: Tensor = chosen) -> Tensor:
+            return _run(pair, resid, layer, keep[chosen[part]], others)
+
+        found = torch.cat(in_parts(model, "sets of heads", len(chosen), each, some, max(each, memory)))
+        out |= dict(zip(chosen.tolist(), found, strict=True))
     return torch.stack([out[i] for i in range(len(keep))])
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from workbench.company import refuse_company
 from workbench.errors import BadInput
 from workbench.models import Model, load
 from workbench.offloading import refuse_offloaded
 from workbench.patching.columns import At, column_of, last, text_mask
 from workbench.patching.readout import check_answers
-from workbench.patching.recording import refuse_company
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,12 @@ class Pair:
         mask = None if attention_mask is None else text
         ids = check_answers(answers, model.bridge.unembed.original_component.weight.shape[0])
         return cls(model, clean, corrupted, ids, mask, text, last(text))
+
+    def part(self, rows: slice | Tensor) -> Pair:
+        """Some of the prompts."""
+        mask = None if self.attention_mask is None else self.attention_mask[rows]
+        cut = {name: getattr(self, name)[rows] for name in ("clean", "corrupted", "answers", "text", "ends")}
+        return replace(self, attention_mask=mask, **cut)
 
     def where(self, at: At | None) -> Bool[Tensor, "b n"]:
         """The columns that `at` means: one in each row, or all of the text."""

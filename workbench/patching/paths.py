@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench.errors import BadInput, TooLarge
+from workbench.budget import budget_of, in_parts
+from workbench.errors import BadInput
+from workbench.footprint import cache_bytes, forward_bytes, head_dim, inner, stream_bytes
 from workbench.patching.chain import Chain, Senders
 from workbench.patching.columns import At, column_of
 from workbench.patching.pair import Pair
 from workbench.patching.readout import Readout
-from workbench.patching.receivers import receivers_of
+from workbench.patching.receivers import Receivers, receivers_of
 from workbench.patching.recording import record
 from workbench.patching.targets import Logits, Suffix
-from workbench.patching.wiring import wirings
+from workbench.patching.wiring import Wiring, wirings
 from workbench.plan import Plan
-
-MEMORY = 2 << 30
-"""Bytes that the senders of one chunk may take."""
 
 
 @torch.no_grad()
@@ -36,7 +36,7 @@ def path_effects(
     mlps: Literal["live", "frozen"] = "live",
     senders: Senders = "heads",
     attention_mask: Bool[Tensor, "b n"] | None = None,
-    memory: int = MEMORY,
+    memory: int | str | None = None,
 ) -> Float[Tensor, "b layers heads"]:
     """Change of the logit difference when only the path sender → receivers carries the corrupted activation.
 
@@ -49,48 +49,79 @@ def path_effects(
     clean, corrupted: ids of one shape and one padding (`attention_mask`). receivers: "logits", or any of ("q" | "k" |
     "v" | "z", layer, head) and ("mlp", layer); k and v count key-value heads. senders: "heads" gives [batch, layers,
     heads], "mlps" [batch, layers], "embeddings" [batch], and "all" [batch] gives the receivers all that the corrupted
-    run has there, from all senders together. A sender that no path leads from has effect 0. memory: bytes for the
-    senders at work at a time; the result does not depend on it beyond rounding.
+    run has there, from all senders together. A sender that no path leads from has effect 0. memory: bytes that the
+    prompts and senders at work may take (see `workbench.budget`); the result does not depend on it beyond rounding.
 
     Exact for LayerNorm and RMSNorm, pre-norm, post-norm and parallel blocks, soft-caps, grouped-query attention and
     windows. q and k are what the scores are made of; where one norm spans all heads (OLMo 2), TransformerLens' hook_q
     lies before it, and a patch there would move the other heads' queries, too. Raises Unsupported for a model whose own
     numbers do not follow from its parts or that has hooks or edits in force; BadInput for what cannot be meant; TooLarge
-    where one sender needs more than `memory`.
+    where one prompt with one sender needs more than `memory`.
     """
     if mlps not in ("live", "frozen") or senders not in get_args(Senders):
         raise BadInput(f"mlps={mlps}, senders={senders}: give live or frozen, and {', '.join(get_args(Senders))}")
     pair = Pair.of(model, clean, corrupted, answers, attention_mask)
-    model, ends, columns = pair.model, pair.ends, column_of(at, pair.text)
-    chosen = None if receivers == "logits" else receivers_of(receivers, model)
-    readout, blocks = Readout(model, pair.answers), wirings(model)
-    run = record(model, pair.clean, pair.attention_mask, columns, ends, chosen.lowest if chosen else None)
-    other = record(model, pair.corrupted, pair.attention_mask, columns, ends)
+    columns, blocks = column_of(at, pair.text), wirings(pair.model)
+    chosen = None if receivers == "logits" else receivers_of(receivers, pair.model)
+    sizes = _Sizes.of(pair, columns, chosen)
+
+    def some(rows: slice) -> Float[Tensor, "b *senders"]:
+        part = pair.part(rows)
+        left = max(budget_of(part.model, memory) - sizes.row * len(part.clean), sizes.sender * len(part.clean))
+        return _effects(part, columns[rows], chosen, blocks, senders, mlps == "live", sizes.sender, left)
+
+    each = sizes.row + sizes.sender
+    return torch.cat(in_parts(pair.model, "path patching", len(pair.clean), each, some, memory))
+
+
+def _effects(
+    pair: Pair, columns: Int[Tensor, " b"], chosen: Receivers | None, blocks: list[Wiring], senders: Senders, live: bool,
+    each: int, memory: int,
+) -> Float[Tensor, "b *senders"]:  # fmt: skip
+    """The effects on some prompts. each, memory: bytes of a sender in one prompt, and of all that are at work."""
+    model, readout = pair.model, Readout(pair.model, pair.answers)
+    run = record(model, pair.clean, pair.attention_mask, columns, pair.ends, chosen.lowest if chosen else None)
+    other = record(model, pair.corrupted, pair.attention_mask, columns, pair.ends)
     readout.check(run.final, run.logits)
-    chain = Chain(blocks, run, other, senders, mlps == "live")
+    chain = Chain(blocks, run, other, senders, live)
     with model.seam.on(Plan()):  # once, not for every layer's call
         target = Suffix(model, blocks, run, chosen, readout) if chosen else Logits(run, readout)
-        return _sweep(chain, target, _chunk(model, chain, target, memory))
+        return _sweep(model, chain, target, each * len(columns), memory)
 
 
-def _sweep(chain: Chain, target: Logits | Suffix, chunk: int) -> Float[Tensor, "b *senders"]:
+def _sweep(
+    model: Any, chain: Chain, target: Logits | Suffix, each: int, memory: int
+) -> Float[Tensor, "b *senders"]:  # fmt: skip
     """Every sender's effect, some at a time."""
     total = math.prod(chain.shape)
     out = torch.zeros(total, *target.base.shape, dtype=target.base.dtype, device=target.base.device)
-    reach = min(chain.upto(target.places), total)
-    for start in range(0, reach, chunk):
-        senders = range(start, min(start + chunk, reach))
+
+    def some(part: slice) -> None:
+        senders = range(part.start, part.stop)
         chain.run(senders, target.places, target.read)
-        out[senders.start : senders.stop] = target.take(len(senders))
+        out[part] = target.take(len(senders))
+
+    if reach := min(chain.upto(target.places), total):
+        in_parts(model, "senders of path patching", reach, each, some, memory)
     return out.movedim(0, -1).reshape(*target.base.shape, *chain.shape)
 
 
-def _chunk(model: Any, chain: Chain, target: Logits | Suffix, memory: int) -> int:
-    """How many senders fit into so many bytes. Raises TooLarge where one does not."""
-    batch, d = chain.clean.resid[0].shape
-    suffix = target.columns.index.shape[1] if isinstance(target, Suffix) else 1
-    inner = int(getattr(model.bridge.cfg, "d_mlp", None) or 4 * d)
-    each = batch * (8 * d + 3 * inner * suffix + target.width) * chain.clean.resid[0].element_size()
-    if each > memory:
-        raise TooLarge(f"one sender takes {each / 2**20:.1f} MiB for {batch} rows: raise memory= or give fewer rows")
-    return memory // each
+@dataclass(frozen=True)
+class _Sizes:
+    """Bytes of one prompt: row, of its two runs; sender, of one sender at work in it."""
+
+    row: int
+    sender: int
+
+    @classmethod
+    def of(cls, pair: Pair, columns: Int[Tensor, " b"], chosen: Receivers | None) -> _Sizes:
+        model, n, item = pair.model, pair.clean.shape[1], pair.model.dtype.itemsize
+        d, heads, layers = int(model.bridge.cfg.d_model), model.n_heads * head_dim(model), model.n_layers
+        row = forward_bytes(model, n, len(pair.ends.unique())) + 2 * layers * (2 * d + heads) * item
+        width, suffix = 0, 1
+        if chosen is not None:
+            row += cache_bytes(model, n, layers - chosen.lowest) + 2 * stream_bytes(model, n)
+            suffix = int((pair.ends - columns).max()) + 1
+            keys = int(columns.max()) + suffix
+            width = suffix * (model.n_heads * (3 * keys + 6 * head_dim(model)) + 8 * d)
+        return cls(row, (8 * d + 3 * inner(model) * suffix + width) * item)

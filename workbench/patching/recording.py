@@ -64,16 +64,6 @@ def record(
     return out
 
 
-def refuse_company(model: Any, who: str = "patching") -> None:
-    """Raises Unsupported where somebody changes or watches the model's runs: they would not be in what is computed."""
-    if model.edits or model.observers:
-        raise Unsupported(f"{who} runs the plain model: call it outside `intervene` and `observing`")
-    for name, point in model.bridge.hook_dict.items():
-        for handle in [*point.fwd_hooks, *point.bwd_hooks]:  # TransformerLens itself keeps some on bare MLPs
-            if not getattr(handle.user_hook, "__module__", "").startswith("transformer_lens"):
-                raise Unsupported(f"{who} runs the plain model: remove the hook on {name}")
-
-
 def _recorder(out: Recording, from_layer: int | None) -> Any:
     def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
         z, _ = attend(q, k, v, spec)

@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.budget import in_parts
 from workbench.errors import BadInput
+from workbench.footprint import forward_bytes, outputs_bytes
 from workbench.models import load
 from workbench.option_values import OUTSIDE, one_of
 from workbench.patching.pair import Pair
@@ -34,11 +36,14 @@ class MeanOutputs:
 
 
 @torch.no_grad()
-def mean_outputs(model: Any, prompts: Sequence[CircuitPrompt]) -> MeanOutputs:
+def mean_outputs(
+    model: Any, prompts: Sequence[CircuitPrompt], memory: int | str | None = None
+) -> MeanOutputs:  # fmt: skip
     """Means over the corrupted sides of reference prompts, template by template (Wang et al. 2022, section 2.1).
 
     Take prompts whose corrupted side asks for neither answer (`CircuitTask.foil_free`), or the mean holds the answers.
     Raises BadInput for a template with prompts of several lengths: its columns do not mean the same.
+    memory: as in `kept_differences`.
     """
     model = load(model)
     values, counts = {}, {}
@@ -47,11 +52,14 @@ def mean_outputs(model: Any, prompts: Sequence[CircuitPrompt]) -> MeanOutputs:
         lengths = sorted({len(p.corrupted) for p in chosen})
         if len(lengths) > 1:
             raise BadInput(f"{template!r}: prompts of {' and '.join(map(str, lengths))} tokens: no mean by column")
-        total: Any = 0.0
-        for start in range(0, len(chosen), AT_ONCE):
-            tokens = circuit_rows(chosen[start : start + AT_ONCE]).corrupted.to(model.device)
+
+        def some(rows: slice, chosen: list[CircuitPrompt] = chosen) -> Float[Tensor, "layers n h e"]:
+            tokens = circuit_rows(chosen[rows]).corrupted.to(model.device)
             found = activations(model, tokens, None, names_of(model))
-            total = total + torch.stack([found[name].double().sum(0) for name in names_of(model)])
+            return torch.stack([found[name].double().sum(0) for name in names_of(model)])
+
+        each = forward_bytes(model, lengths[0]) + model.n_layers * outputs_bytes(model, lengths[0])
+        total = torch.stack(in_parts(model, "mean outputs", len(chosen), each, some, memory, most=AT_ONCE)).sum(0)
         values[template], counts[template] = (total / len(chosen)).to(model.dtype), len(chosen)
     return MeanOutputs(values, counts)
 

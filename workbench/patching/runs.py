@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.errors import TooLarge
 from workbench.patching.columns import take
 
 
@@ -39,14 +38,6 @@ def difference(
 def repeat(x: Tensor | None, times: int) -> Any:
     """A batch, run by run."""
     return None if x is None else x.repeat(times, *[1] * (x.dim() - 1))
-
-
-def runs_at_once(resid: Float[Tensor, "b n d"], memory: int) -> int:
-    """Changed runs of a batch that fit into so many bytes. Raises TooLarge where not even one does."""
-    each = 16 * resid.numel() * resid.element_size()
-    if each > memory:
-        raise TooLarge(f"one patched run takes {each / 2**20:.1f} MiB: raise memory= or give fewer rows")
-    return memory // each
 
 
 def _keep(found: dict[str, Tensor], name: str) -> Any:

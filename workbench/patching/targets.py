@@ -23,8 +23,6 @@ from workbench.plan import Attention, Plan
 class Logits:
     """The receiver is the stream behind the last block: only a change at the last column is seen."""
 
-    width = 0
-
     def __init__(self, clean: Recording, readout: Readout) -> None:
         self.clean, self.readout = clean, readout
         self.places: list[Place] = [("final", len(clean.z))]
@@ -59,13 +57,6 @@ class Suffix:
         self.stream: Float[Tensor, "b m d"] = take(clean.stream, self.columns.index)
         clean.stream = None
         self.base = self._baseline()
-
-    @property
-    def width(self) -> int:
-        """Numbers that the decode of one sender's batch row needs at a time."""
-        m, layer = self.columns.index.shape[1], next(iter(self.clean.layers.values()))
-        heads, keys = self.clean.z[0].shape[1], int(self.columns.start.max()) + self.columns.index.shape[1]
-        return m * (heads * (3 * keys + 6 * layer.keys.shape[-1]) + 8 * self.stream.shape[-1])
 
     def read(self, place: Place, change: Float[Tensor, "s b d"]) -> None:
         """What the receivers of a place get from changes of the stream at the patched column."""

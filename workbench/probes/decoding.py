@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from workbench_kernels import Reductions, Statistics
 
+from workbench.budget import in_parts
+from workbench.footprint import cache_bytes, forward_bytes
 from workbench.masks import CompactMask
 from workbench.probes.caches import can_pad, keep_rows, merge_caches
+from workbench.probes.near_ties import TIE
 from workbench.tasks.needle import Sample
 
 MOST_STEPS = 50
@@ -23,21 +26,26 @@ SPANS = ("answer", "statement")
 class Looks:
     """Where heads look while they produce tokens: the key of the largest weight, and the weight on each of SPANS.
 
-    Axis `l` runs over `layers`, those that have attention. On the model's device: moving each step would make it wait.
+    second: the key of the next weight. near: whether that is less than TIE below. Axis `l` runs over `layers`, those that
+    have attention. On the model's device: moving each step would make it wait.
     """
 
     layers: tuple[int, ...]
     keys: Int[Tensor, "l b h steps"]
+    second: Int[Tensor, "l b h steps"]
+    near: Bool[Tensor, "l b h steps"]
     mass: Float[Tensor, "l b h steps spans"]
 
     def row(self, i: int, steps: int | None = None) -> Looks:
         """The first steps of one row of the batch."""
         rows = slice(i, i + 1)
-        return Looks(self.layers, self.keys[:, rows, :, :steps], self.mass[:, rows, :, :steps])
+        keys, second, near, mass = (x[:, rows, :, :steps] for x in (self.keys, self.second, self.near, self.mass))
+        return Looks(self.layers, keys, second, near, mass)
 
     def last(self, steps: int, spans: int) -> Looks:
         """The last steps, and the first spans."""
-        return Looks(self.layers, self.keys[..., -steps:], self.mass[..., -steps:, :spans])
+        keys, second, near = (x[..., -steps:] for x in (self.keys, self.second, self.near))
+        return Looks(self.layers, keys, second, near, self.mass[..., -steps:, :spans])
 
 
 @dataclass
@@ -51,6 +59,7 @@ class Branch:
     cache: Any = None  # holds all tokens but the last, maybe more; None: start at the prompt's first token
     size: float = 0.0  # bytes that it takes in a batch
     decoded: bool = False
+    near: int = 0  # tokens that were decided by less than TIE
 
     @property
     def text(self) -> list[int]:
@@ -83,15 +92,19 @@ class Ask:
         """The reductions of one layer."""
         self.dropped[layer] = mask.kv_offset
         spans = self.spans - mask.kv_offset if mask.kv_offset else self.spans
-        return Reductions(rows=self.rows, top_k=1, spans=spans)
+        return Reductions(rows=self.rows, top_k=2, spans=spans)
 
     def looks(self, found: dict[int, Statistics]) -> Looks:
         """What the layers answered."""
-        top, mass = [s.top_indices for s in found.values()], [s.mass for s in found.values()]
-        keys = torch.stack([t[..., 0] for t in top if t is not None]) - self.pads[:, None, None]
+        keys = torch.stack([s.top_indices for s in found.values() if s.top_indices is not None])
+        keys = keys.long() - self.pads[:, None, None, None]
         if any(self.dropped.values()):
-            keys += torch.tensor([self.dropped[i] for i in found], device=keys.device)[:, None, None, None]
-        return Looks(tuple(found), keys, torch.stack([m for m in mass if m is not None]))
+            keys += torch.tensor([self.dropped[i] for i in found], device=keys.device)[:, None, None, None, None]
+        weights = torch.stack([s.top_values for s in found.values() if s.top_values is not None])
+        mass = torch.stack([s.mass for s in found.values() if s.mass is not None])
+        near = weights[..., 0] - weights[..., -1] < TIE  # of a lone key there is no second one
+        near &= keys[..., 0] != keys[..., -1]
+        return Looks(tuple(found), keys[..., 0], keys[..., -1], near, mass)
 
 
 def spans_of(samples: Sequence[Sample], device: torch.device) -> Int[Tensor, "b s 2"]:
@@ -110,9 +123,24 @@ def decode(model: Any, branches: Sequence[Branch], stops: set[int]) -> None:
     for branch in branches:
         groups.setdefault(0 if padded else len(branch.text), []).append(branch)
     for group in groups.values():
-        batch = _Batch(model, group)
-        while batch.live:
-            batch.step(stops)
+        each = max(_bytes(model, branch) for branch in group)
+        in_parts(model, "decoding", len(group), each, lambda rows, g=group: _finish(model, g[rows], stops))
+
+
+def _bytes(model: Any, branch: Branch) -> int:
+    """What a branch takes in a batch: all its keys and values, and the forward that begins it."""
+    return cache_bytes(model, len(branch.text) + branch.most) + forward_bytes(model, len(branch.text))
+
+
+def _finish(model: Any, branches: Sequence[Branch], stops: set[int]) -> None:
+    """One batch. A branch that was in one before, where memory ran out, goes on from its tokens: its cache is used up."""
+    left = [b for b in branches if len(b.response) < b.most]
+    if any(b.decoded or b.cache is None for b in left):
+        for branch in left:
+            branch.cache = None
+    batch = _Batch(model, left) if left else None
+    while batch is not None and batch.live:
+        batch.step(stops)
 
 
 class _Batch:
@@ -120,6 +148,8 @@ class _Batch:
 
     def __init__(self, model: Any, branches: list[Branch]) -> None:
         texts, device = [b.text for b in branches], model.device
+        for branch in branches:
+            branch.decoded = True
         width, self.model, self.live = max(map(len, texts)), model, branches
         self.cache: Any = None
         self.pads = torch.tensor([width - len(t) for t in texts], device=device)
@@ -134,7 +164,7 @@ class _Batch:
             self.cache = merge_caches(model, [b.cache for b in branches], lengths, 1 + max(b.most for b in branches))
         self.feed = tokens if self.cache is None else tokens[:, -1:]
         for branch in branches:
-            branch.cache, branch.decoded = None, True
+            branch.cache = None
 
     def step(self, stops: set[int]) -> None:
         """One more token in every row."""
@@ -145,9 +175,11 @@ class _Batch:
             self.feed, self.mask, reductions=ask, cache=self.cache, use_cache=True,
             keep=slice(last, last + 1), decode_from=self.starts,
         )  # fmt: skip
+        top = out.logits[:, -1].float().topk(2)
         self.cache, new = out.cache, out.logits[:, -1].argmax(-1)
-        looks, stay = ask.looks(out.statistics), []
+        looks, stay, near = ask.looks(out.statistics), [], (top.values[:, 0] - top.values[:, 1] < TIE).tolist()
         for i, (branch, token) in enumerate(zip(self.live, new.tolist(), strict=True)):
+            branch.near += near[i]
             if branch.ends(token, stops):
                 continue
             branch.response.append(token)

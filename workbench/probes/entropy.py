@@ -16,4 +16,6 @@ def entropy(reduce: Reduce = None, over: Over = "rows", name: str = "entropy") -
         asks=lambda mask: Reductions(entropy=True),
         reads=lambda s, mask: {"": mean(s.entropy, mask, reduce, over)},  # pyright: ignore
         joins=3 if reduce is None else None,
+        parts=reduce is None or over == "rows",
+        averages=reduce is not None,
     )

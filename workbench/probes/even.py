@@ -33,6 +33,7 @@ def even(name: str = "even") -> Probe:
         asks=lambda mask: Reductions(),
         reads=lambda s, mask: dict(zip(("received", "queries"), even_columns(mask), strict=True)),
         gathers=lambda found: Even(found["received"], found["queries"]),
+        parts=True,
     )
 
 

@@ -29,7 +29,7 @@ def held(keys: Sequence[int] | list[list[int]], name: str = "held") -> Probe:
         assert s.mass is not None
         return {"": held_share(s.mass, spans_index(_spans(keys), mask)[..., 0], mask)}
 
-    return Probe(name, asks=ask, reads=read, no_grad="it counts queries")
+    return Probe(name, asks=ask, reads=read, no_grad="it counts queries", parts=True)
 
 
 def held_share(paid: Float[Tensor, "b h q s"], keys: Int[Tensor, "b s"], mask: CompactMask) -> Float[Tensor, "b h s"]:

@@ -9,4 +9,4 @@ from workbench.probes.probe import Probe
 
 def lse(name: str = "lse") -> Probe:
     """Log-sum-exp of each query's scores, [layers, batch, heads, queries]; −inf where a row sees nothing."""
-    return Probe(name, asks=lambda mask: Reductions(lse=True), reads=lambda s, mask: {"": s.lse}, joins=3)  # pyright: ignore
+    return Probe(name, asks=lambda mask: Reductions(lse=True), reads=lambda s, mask: {"": s.lse}, joins=3, parts=True)  # pyright: ignore

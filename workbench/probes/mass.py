@@ -22,4 +22,6 @@ def mass(
         asks=lambda mask: Reductions(rows=rows_index(rows, mask), spans=spans_index(spans, mask)),
         reads=lambda s, mask: {"": mean(s.mass, mask, reduce, over, chosen=rows is not None)},  # pyright: ignore
         joins=3 if reduce is None else None,
+        parts=reduce is None or over == "rows",
+        averages=reduce is not None,
     )

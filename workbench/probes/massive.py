@@ -37,4 +37,4 @@ def massive(k: int = 3, at: str = "hook_resid_post", name: str = "massive") -> P
         values, positions, dims, median = found[""].unbind(-1)
         return Massive(values, positions.long(), dims.long(), median[..., 0])
 
-    return Probe(name, hook=(at, reduce), gathers=gather)
+    return Probe(name, hook=(at, reduce), gathers=gather, parts=True)

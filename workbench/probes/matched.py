@@ -37,11 +37,11 @@ def matched(
         if stop > queries.shape[1] or end > keys.shape[2]:
             raise BadInput(f"{name}: labels of {queries.shape[1]} columns for a text of {max(stop, end)}")
         return Reductions(
-            matches=Matches(queries[:, mask.q_offset : stop], keys[..., mask.kv_offset : end], limits)
+            matches=Matches(mask.own(queries)[:, mask.q_offset : stop], mask.own(keys)[..., mask.kv_offset : end], limits)
         )  # fmt: skip
 
     return Probe(
-        name, asks=ask, reads=lambda s, mask: {"": s.matched}, joins=3, no_grad="labels have none",  # pyright: ignore
+        name, asks=ask, reads=lambda s, mask: {"": s.matched}, joins=3, no_grad="labels have none", parts=True,  # pyright: ignore
     )  # fmt: skip
 
 

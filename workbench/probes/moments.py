@@ -17,5 +17,6 @@ def moments(name: str = "moments") -> Probe:
         asks=lambda mask: Reductions(moments=True),
         reads=lambda s, mask: {"": s.moments},  # pyright: ignore
         joins=3,
+        parts=True,
         no_grad="it is kept apart from autograd",
     )

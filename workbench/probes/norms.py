@@ -16,4 +16,6 @@ def norms(reduce: Reduce = None, over: Over = "rows", name: str = "norms") -> Pr
         asks=lambda mask: Reductions(norms=True),
         reads=lambda s, mask: {"": mean(s.norms, mask, reduce, over)},  # pyright: ignore
         joins=3 if reduce is None else None,
+        parts=reduce is None or over == "rows",
+        averages=reduce is not None,
     )

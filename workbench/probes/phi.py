@@ -30,4 +30,4 @@ def phi(dims: Sequence[int], name: str = "phi") -> Probe:
         x = x.float()
         return x[..., list(dims)].abs().amax(-1) / x.square().mean(-1).sqrt().clamp_min(1e-12)
 
-    return Probe(name, hook=("hook_resid_pre", reduce), joins=2)
+    return Probe(name, hook=("hook_resid_pre", reduce), joins=2, parts=True)

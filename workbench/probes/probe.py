@@ -37,6 +37,9 @@ class Probe:
     joins: the axis of the result (layers first) along which the calls of a generation are joined; None: kept apart.
     gathers: from the stacked tensors by suffix to what the user gets.
     no_grad: why its numbers carry no gradients; None where they can.
+    parts: what it says of a row does not depend on the rows beside it, and what it knows by row it asks of
+    `CompactMask.own`: a batch may then run in parts.
+    averages: `reads` leaves a mean of the rows or of the batch.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Probe:
     joins: int | None = None
     gathers: Callable[[Mapping[str, Tensor]], Any] = field(default=lambda found: found[""])
     no_grad: str | None = None
+    parts: bool = False
+    averages: bool = False
 
     def __post_init__(self) -> None:
         """A probe observes attention or an activation, not both and not nothing."""

@@ -17,4 +17,5 @@ def profile(name: str = "profile") -> Probe:
         asks=lambda mask: Reductions(profile=True),
         reads=lambda s, mask: {"": s.profile},  # pyright: ignore
         no_grad="it is made of differences of a running sum",
+        parts=True,
     )

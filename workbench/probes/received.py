@@ -17,4 +17,5 @@ def received(name: str = "received") -> Probe:
         name,
         asks=lambda mask: Reductions(received=True),
         reads=lambda s, mask: {"": pad(s.received, (mask.kv_offset, 0), value=float("nan"))},  # pyright: ignore
+        parts=True,
     )

@@ -17,11 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from workbench.budget import budget_of, rows_at_once
+from workbench.footprint import cache_bytes, forward_bytes
 from workbench.probes.caches import bytes_per_token, can_roll_back, copy_cache
 from workbench.probes.decoding import SPANS, Ask, Branch, Looks, decode, spans_of, steps_allowed
+from workbench.probes.near_ties import NearTies
 from workbench.probes.query_focus import asking_rows, document_tokens, focus, mean_over_rows, unasked
 from workbench.tasks.needle import Sample
 from workbench.tasks.rouge import rouge_recall
@@ -29,8 +32,6 @@ from workbench.tasks.rouge import rouge_recall
 MARGIN = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 """Smallest top-2 margin, in units of max|logit|, at which one forward stands for token-by-token decoding."""
 ACCEPT = 0.5
-BUDGET = 2 << 30
-"""Bytes of keys and values that samples may hold while they wait to be decoded together."""
 Focus = tuple[tuple[int, ...], Float[np.ndarray, "l heads"]] | None
 """Layers with attention and their heads' `query_focus`; None where a sample says nothing of its question."""
 
@@ -52,6 +53,7 @@ class SampleScore:
     exact: bool
     decoded: bool  # at least its end token by token, because one forward did not settle it
     response: list[int] = field(default_factory=list)
+    ties: NearTies = field(default_factory=NearTies)
 
 
 def score_sample(model: Any, sample: Sample, stops: set[int], cache: Any = None) -> SampleScore:
@@ -63,8 +65,13 @@ def score_sample(model: Any, sample: Sample, stops: set[int], cache: Any = None)
 
 
 @torch.no_grad()
-def score_block(model: Any, block: Any, stops: set[int], budget: float = BUDGET) -> list[SampleScore]:
-    """All samples of a block; the haystack is computed once where the cache can be rolled back."""
+def score_block(model: Any, block: Any, stops: set[int], budget: float | None = None) -> list[SampleScore]:
+    """All samples of a block; the haystack is computed once where the cache can be rolled back.
+
+    Raises TooLarge where a stated budget of memory does not hold one sample.
+    """
+    longest = max((len(s.tokens) + len(s.answer) for s in block.samples), default=1)
+    rows_at_once(model, "a needle", forward_bytes(model, longest) + 3 * cache_bytes(model, longest))
     if not can_roll_back(model):
         return score_samples(model, block.samples, stops, budget=budget)
     haystack = torch.tensor([block.haystack], device=model.device)
@@ -75,14 +82,19 @@ def score_block(model: Any, block: Any, stops: set[int], budget: float = BUDGET)
 
 @torch.no_grad()
 def score_samples(
-    model: Any, samples: Sequence[Sample], stops: set[int], caches: Iterable[Any] | None = None, budget: float = BUDGET
+    model: Any,
+    samples: Sequence[Sample],
+    stops: set[int],
+    caches: Iterable[Any] | None = None,
+    budget: float | None = None,
 ) -> list[SampleScore]:
     """Score samples one forward each, and decode together those that it does not settle.
 
     caches: of the first tokens of each prompt, or None; used up. budget: bytes of keys and values that may wait to be
-    decoded; beyond it the batch is split.
+    decoded; beyond it the batch is split. None: half of the model's (`workbench.budget`).
     """
     branches, waiting, gained = [], [], []
+    budget = budget_of(model) // 2 if budget is None else budget
     for sample, cache in zip(samples, itertools.repeat(None) if caches is None else caches):
         branch, settled, more = _one_forward(model, sample, stops, cache)
         branches.append(branch)
@@ -169,15 +181,14 @@ def _result(model: Any, branch: Branch, more: Focus = None) -> SampleScore:
     """Copies and masses of all steps, and the focus of the question."""
     sample, response, n = branch.sample, branch.response, len(branch.sample.answer)
     distinct, raw, mass, statement, qrhead = (np.full((model.n_layers, model.n_heads), np.nan) for _ in range(5))
+    ties = NearTies(near_tokens=branch.near)
     if more is not None:
         qrhead[list(more[0])] = more[1]
     if response:
         keys = torch.cat([x.keys[:, 0] for x in branch.looks], -1).cpu().numpy()
         weights = torch.cat([x.mass[:, 0] for x in branch.looks], -2).double().cpu().numpy()
         (start, end), layers = sample.spans["answer"], list(branch.looks[-1].layers)
-        tokens = np.array(sample.tokens)
-        inside = (keys >= start) & (keys < end)
-        copied = inside & (tokens[np.minimum(keys, len(tokens) - 1)] == np.array(response))
+        copied, ties = _copies(sample, response, keys), _ties(sample, response, branch)
         positions = np.zeros((*keys.shape[:2], n), dtype=bool)
         for step in range(len(response)):
             positions |= copied[..., step, None] & (keys[..., step, None] == np.arange(start, end))
@@ -186,5 +197,22 @@ def _result(model: Any, branch: Branch, more: Focus = None) -> SampleScore:
     answer, text = (model.tokenizer.decode(list(t)) for t in (sample.answer, response))
     recall, exact = rouge_recall(answer, text), tuple(response[:n]) == sample.answer
     return SampleScore(
-        distinct, raw, mass, statement, qrhead, recall > ACCEPT, recall, exact, branch.decoded, response
+        distinct, raw, mass, statement, qrhead, recall > ACCEPT, recall, exact, branch.decoded, response, ties
     )  # fmt: skip
+
+
+def _copies(sample: Sample, response: list[int], keys: Int[np.ndarray, "l h steps"]) -> Bool[np.ndarray, "l h steps"]:
+    """Whether a key lies in the answer and holds the very token that is produced."""
+    start, end = sample.spans["answer"]
+    tokens = np.array(sample.tokens)
+    return (keys >= start) & (keys < end) & (tokens[np.minimum(keys, len(tokens) - 1)] == np.array(response))
+
+
+def _ties(sample: Sample, response: list[int], branch: Branch) -> NearTies:
+    """How close the choices of keys were."""
+    keys, second, near = (
+        torch.cat([getattr(x, name)[:, 0] for x in branch.looks], -1).cpu().numpy()
+        for name in ("keys", "second", "near")
+    )
+    stake = near & (_copies(sample, response, keys) | _copies(sample, response, second))
+    return NearTies(near.size, int(near.sum()), int(stake.sum()), branch.near)

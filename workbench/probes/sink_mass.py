@@ -14,4 +14,5 @@ def sink_mass(name: str = "sink_mass") -> Probe:
         asks=lambda mask: Reductions(sink_mass=True),
         reads=lambda s, mask: {"": s.sink_mass},  # pyright: ignore
         joins=3,
+        parts=True,
     )

@@ -39,4 +39,4 @@ def thumbnail(n: int = 64, name: str = "thumbnail") -> Probe:
     def gather(found: object) -> Thumbnails:
         return Thumbnails(found[""], found["keys"].long(), found["weights"])  # pyright: ignore
 
-    return Probe(name, asks=lambda mask: Reductions(thumbnail=n, received=True), reads=read, gathers=gather)
+    return Probe(name, asks=lambda mask: Reductions(thumbnail=n, received=True), reads=read, gathers=gather, parts=True)

@@ -27,5 +27,10 @@ def top_keys(k: int, rows: Rows = None, name: str = "top_keys") -> Probe:
         return TopKeys(found["values"], found["indices"].long())  # pyright: ignore
 
     return Probe(
-        name, asks=lambda mask: Reductions(rows=rows_index(rows, mask), top_k=k), reads=read, gathers=gather, joins=3
+        name,
+        asks=lambda mask: Reductions(rows=rows_index(rows, mask), top_k=k),
+        reads=read,
+        gathers=gather,
+        joins=3,
+        parts=True,
     )

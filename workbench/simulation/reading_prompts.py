@@ -12,8 +12,8 @@ from torch import Tensor
 from workbench_kernels import AttentionSpec, Reductions
 
 from workbench import backends
+from workbench.company import refuse_company
 from workbench.errors import Unsupported
-from workbench.patching.recording import refuse_company
 from workbench.plan import Attention, Plan
 from workbench.policies.scheme import OBSERVED, Seen, Slashes, Streams
 from workbench.probes.caches import can_roll_back

@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from workbench_kernels import Matches, Reductions, Statistics
 
+from workbench.budget import in_parts
+from workbench.footprint import forward_bytes
 from workbench.masks import CompactMask
 from workbench.models import Model
 from workbench.observation import observe
@@ -34,6 +36,8 @@ NEAR = 32
 FAINT = 0.01
 """HeadVis counts weights below this as nothing in its induction score."""
 RULE = SinkRule()
+NUMBERS = 24
+"""Of each row of a pattern, at most: its bins of distance, moments, masses on keys that match, entropy."""
 KEPT_KEYS = 8
 """Keys of a row that are kept for HeadVis' format."""
 
@@ -47,6 +51,11 @@ class Batch:
     start: int = 0
     words: Int[Tensor, "b n"] | None = None  # the place of each token in the list of words whose mass is wanted
     n_words: int = 0
+
+    def part(self, rows: slice) -> Batch:
+        """Some of the texts."""
+        cut = {f: None if (x := getattr(self, f)) is None else x[rows] for f in ("tokens", "valid", "words")}
+        return replace(self, **cut)
 
     @property
     def text(self) -> Bool[Tensor, "b n"]:
@@ -154,8 +163,21 @@ def read_patterns(model: Model, batch: Batch, thumbnail: int = 0, sequences: int
     """All sums of a batch, texts first: `raw.entropy`, `without sinks.entropy`, …
 
     thumbnail: blocks a side of a picture of each text. sequences: first texts whose top keys are kept, `keys` and
-    `weights`, [texts, layers, heads, rows, 8].
+    `weights`, [texts, layers, heads, rows, 8]. As many texts at a time as the model's memory holds.
     """
+
+    def some(rows: slice) -> dict[str, np.ndarray]:
+        return _read_part(model, batch.part(rows), thumbnail, max(0, sequences - rows.start))
+
+    return joined(in_parts(model, "the atlas", len(batch.tokens), _bytes(model, batch.tokens.shape[1]), some))
+
+
+def _bytes(model: Model, n: int) -> int:
+    """What a text takes: its forward, and of one layer the numbers of every row, as they are and in float64."""
+    return forward_bytes(model, n) + len(VERSIONS) * model.n_heads * n * NUMBERS * (4 + 2 * 8)
+
+
+def _read_part(model: Model, batch: Batch, thumbnail: int, sequences: int) -> dict[str, np.ndarray]:
     asked = pattern_probes(batch, thumbnail)
     if sequences:
         asked.append(top_keys(min(KEPT_KEYS, batch.tokens.shape[1])))

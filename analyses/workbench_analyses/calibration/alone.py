@@ -8,6 +8,7 @@ in a prompt changes nothing there. The rest resumes from the residual stream tha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -16,7 +17,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 import workbench as wb
+from workbench.budget import in_parts
 from workbench.choosing import ChoiceRows, choice_rows, log_probs, margins
+from workbench.footprint import forward_bytes
 from workbench.sinks import SinkRule, prompt_sinks
 from workbench.tasks.choices import ChoiceSample
 from workbench_analyses.calibrate_heads import CalibrateHeads
@@ -43,19 +46,25 @@ def each_alone(
     counts[list(layers)] = sinks.sum(-1).permute(0, 2, 1).cpu().numpy()[list(layers)]
     change = np.zeros_like(counts)
     entered, resid = None, rows.tokens
+    each = max(len(s.choices) for s in samples) * forward_bytes(
+        model, rows.tokens.shape[1], rows.kept.stop - rows.kept.start
+    )
     for layer in sorted(layers):
         pairs = sinks[layer].any(-1).nonzero().tolist()  # (sample, head)
         if not pairs:
             continue
         resid = model.resid_pre(layer, resid, rows.mask, decode_from=rows.decode_from, from_layer=entered)
         entered = layer
-        for start in range(0, len(pairs), config.batch):
-            part = pairs[start : start + config.batch]
-            places = [_places(sinks[layer, i, head], samples[i]) for i, head in part]
-            got = _resumed(config, model, layer, resid, rows, [(samples[i], h) for i, h in part], places)
-            for (i, head), margin in zip(part, got.tolist(), strict=True):
-                moved = margin - float(base[i])
-                change[layer, head, i] = moved if abs(moved) > floor else 0.0
+
+        def some(part: slice, layer: int = layer, resid: Tensor = resid, pairs: list[Any] = pairs) -> list[float]:
+            asked = [(samples[i], head) for i, head in pairs[part]]
+            places = [_places(sinks[layer, i, head], samples[i]) for i, head in pairs[part]]
+            return _resumed(config, model, layer, resid, rows, asked, places).tolist()
+
+        got = chain(*in_parts(model, "heads alone", len(pairs), each, some, most=config.batch))
+        for (i, head), margin in zip(pairs, got, strict=True):
+            moved = margin - float(base[i])
+            change[layer, head, i] = moved if abs(moved) > floor else 0.0
     return {"margin": base.double().cpu().numpy(), "change": change, "sinks": counts}
 
 

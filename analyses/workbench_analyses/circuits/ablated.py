@@ -16,7 +16,6 @@ from workbench.circuits import Place
 from workbench.errors import BadInput
 from workbench.models import Model
 from workbench.patching import MeanOutputs, head_sets, kept_differences, mean_outputs
-from workbench.patching.activation import MEMORY
 from workbench.patching.replacements import How
 from workbench.runs import Remember, unremembered
 from workbench.tasks.circuit_prompts import CircuitPrompt, circuit_rows
@@ -40,7 +39,7 @@ class Ablated:
     prompts: Sequence[CircuitPrompt]
     how: How
     means: MeanOutputs | None
-    memory: int
+    memory: int | str | None
     whole: Float[np.ndarray, " n"]
     nothing: Float[np.ndarray, " n"]
     remember: Remember = field(default=unremembered, repr=False)
@@ -49,7 +48,7 @@ class Ablated:
     @classmethod
     def of(
         cls, model: Model, prompts: Sequence[CircuitPrompt], how: How = "resample",
-        reference: Sequence[CircuitPrompt] | None = None, memory: int = MEMORY, remember: Remember = unremembered,
+        reference: Sequence[CircuitPrompt] | None = None, memory: int | str | None = None, remember: Remember = unremembered,
     ) -> Self:  # fmt: skip
         """reference: prompts over whose corrupted sides "mean" averages; these if None (see `kept_differences`).
         remember: of a run folder whose question fixes model, prompts and `how`.

@@ -13,7 +13,6 @@ from workbench.bootstrap import settled
 from workbench.circuits import Circuit, Place
 from workbench.models import Model
 from workbench.patching import activation_effects, attribution_effects
-from workbench.patching.activation import MEMORY
 from workbench.tasks.circuit_prompts import CircuitPrompt, circuit_rows
 
 IG_STEPS = 5
@@ -26,7 +25,7 @@ def rankings(
     circuit: Circuit | None = None,
     free: Sequence[CircuitPrompt] | None = None,
     batch: int = 32,
-    memory: int = MEMORY,
+    memory: int | str | None = None,
 ) -> dict[str, Scores]:
     """Size of each head's score by each method, on the same pairs; all positions.
 

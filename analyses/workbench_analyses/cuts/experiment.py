@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from workbench.budget import in_parts
 from workbench.controls import Heads
 from workbench.exporters.cutting import Cutting
 from workbench.exporters.split import split
@@ -22,6 +23,7 @@ from workbench.runs import Run
 from workbench.scores_io import read_scores
 from workbench.simulation.cases import Case, of_sample
 from workbench.simulation.reading_prompts import suits
+from workbench.simulation.sizes import bytes_of_case
 from workbench.tasks.assembling import Assembler
 from workbench_analyses.choose_cut import ChooseCut
 from workbench_analyses.cuts.result import Cuts
@@ -85,8 +87,11 @@ def _told(
 
 
 def _ask(model: Model, group: list[Case], schemes: list[Scheme]) -> Float[np.ndarray, "lists needles"]:
-    chunk = Chunk(model, group)
-    return np.stack([chunk.ask(scheme)["quality"][:, 0] for scheme in schemes])
+    def some(rows: slice) -> Float[np.ndarray, "lists needles"]:
+        chunk = Chunk(model, group[rows])
+        return np.stack([chunk.ask(scheme)["quality"][:, 0] for scheme in schemes])
+
+    return np.concatenate(in_parts(model, "simulation", len(group), bytes_of_case(model, group), some), 1)
 
 
 def _scheme(job: Job, full: Heads, how: Cutting, tokens: int) -> Scheme:

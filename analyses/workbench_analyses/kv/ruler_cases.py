@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Int
 
+from workbench.budget import in_parts
 from workbench.errors import BadInput
+from workbench.footprint import cache_bytes, forward_bytes
 from workbench.models import Model
 from workbench.runs import Remember
 from workbench.simulation.cases import Case, of_row
@@ -69,7 +72,16 @@ def answered(
 
 def _answers(model: Model, assembler: Assembler, rows: Sequence[Row]) -> dict[str, np.ndarray]:
     """Greedy answers as ids, each up to and with the token that ends a text; −1 behind them."""
-    prompts, most = [row.tokens(assembler)[0] for row in rows], max(row.new_tokens for row in rows)
+    width, most = max(len(row.tokens(assembler)[0]) for row in rows), max(row.new_tokens for row in rows)
+    each = forward_bytes(model, width) + 2 * cache_bytes(model, width + most)
+    parts = in_parts(
+        model, "answers", len(rows), each, lambda some: _answered(model, assembler, rows[some], most)
+    )  # fmt: skip
+    return {"tokens": np.concatenate(parts)}
+
+
+def _answered(model: Model, assembler: Assembler, rows: Sequence[Row], most: int) -> Int[np.ndarray, "rows most"]:
+    prompts = [row.tokens(assembler)[0] for row in rows]
     width, ends = max(map(len, prompts)), set(model.stop_tokens)
     left = [(width - len(p)) * [0] for p in prompts]
     tokens = torch.tensor([[*pad, *p] for pad, p in zip(left, prompts, strict=True)], device=model.device)
@@ -80,4 +92,4 @@ def _answers(model: Model, assembler: Assembler, rows: Sequence[Row]) -> dict[st
         stop = next((j + 1 for j, token in enumerate(own) if token in ends), len(own))
         keep = min(stop, row.new_tokens)
         out[i, :keep] = own[:keep]
-    return {"tokens": out}
+    return out

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
+from workbench.budget import in_parts
 from workbench.jsonable import digest
 from workbench.models import Model
 from workbench.policies.setting import Setting
 from workbench.progress import Report
 from workbench.runs import Remember
 from workbench.simulation.cases import Case
+from workbench.simulation.sizes import bytes_of_case
 from workbench_analyses.kv.asking import Chunk
 from workbench_analyses.kv.measured import QUALITY, Point
 from workbench_analyses.kv.variants import Variant, controls, fits
@@ -23,32 +26,40 @@ RECALL = QUALITY.index("recall")
 
 @dataclass
 class _Gathered:
-    """Parts of a variant, chunk by chunk."""
+    """Parts of a variant, chunk by chunk. asked: cases of each kind so far."""
 
     quality: dict[str, list[np.ndarray]] = field(default_factory=dict)
     costs: dict[str, list[np.ndarray]] = field(default_factory=dict)
     controls: list[np.ndarray] = field(default_factory=list)
     work: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    asked: dict[str, int] = field(default_factory=dict)
 
 
 def points(
     config: Simulate, model: Model, asked: Mapping[str, list[Case]], settings: Mapping[str, Setting],
     chosen: list[Variant], remember: Remember, report: Report,
 ) -> list[Point]:  # fmt: skip
-    """Chunk by chunk, so that the prompts of one chunk are held at a time."""
-    gathered = {variant: _Gathered() for variant in chosen}
-    size = config.batch
-    parts = [(kind, group[i : i + size]) for kind, group in asked.items() for i in range(0, len(group), size)]
-    for place, (kind, group) in enumerate(parts):
-        chunk, setting = Chunk(model, group), settings[kind]
-        for done, variant in enumerate(chosen):
-            report(place * len(chosen) + done, len(parts) * len(chosen))
-            if not fits(variant, setting):
-                continue
-            unit = f"{variant.unit}-{kind}-{digest([c.tokens for c in group])[:8]}"
-            arrays, _ = remember(unit, lambda v=variant, c=chunk, s=setting, k=kind: (_ask(config, v, c, s, k), {}))
-            _gather(gathered[variant], kind, arrays)
-    report(len(parts) * len(chosen), len(parts) * len(chosen))
+    """Chunk by chunk, so that the prompts of one chunk are held at a time: `batch` cases, or what the memory holds."""
+    gathered, total = {variant: _Gathered() for variant in chosen}, len(chosen) * sum(map(len, asked.values()))
+    before = 0
+    for kind, group in asked.items():
+
+        def some(rows: slice, kind: str = kind, group: list[Case] = group, before: int = before) -> None:
+            chunk = Chunk(model, group[rows])
+            name = digest([c.tokens for c in chunk.batch.cases])[:8]
+            for done, variant in enumerate(chosen):
+                mine, at = gathered[variant], before + rows.start
+                report(len(chosen) * at + done * (rows.stop - rows.start), total)
+                if mine.asked.get(kind, 0) >= rows.stop or not fits(variant, settings[kind]):
+                    continue  # asked before memory ran out with more cases at a time
+                ask = partial(_ask, config, variant, chunk, settings[kind], kind)
+                _gather(
+                    mine, kind, remember(f"{variant.unit}-{kind}-{name}", lambda ask=ask: (ask(), {}))[0], rows.stop
+                )
+
+        in_parts(model, "simulation", len(group), bytes_of_case(model, group), some, most=config.batch)
+        before += len(group)
+    report(total, total)
     return [_point(config, variant, gathered[variant], settings["needle"]) for variant in chosen]
 
 
@@ -60,7 +71,8 @@ def _ask(config: Simulate, variant: Variant, chunk: Chunk, setting: Setting, kin
     return {**found, "controls": np.array(recalls).reshape(len(drawn), len(chunk.batch.cases))}
 
 
-def _gather(mine: _Gathered, kind: str, arrays: Mapping[str, np.ndarray]) -> None:
+def _gather(mine: _Gathered, kind: str, arrays: Mapping[str, np.ndarray], asked: int) -> None:
+    mine.asked[kind] = asked
     mine.quality.setdefault(kind, []).append(arrays["quality"])
     mine.costs.setdefault(kind, []).append(arrays["costs"])
     if kind == "needle":

@@ -170,7 +170,8 @@ def _parameters(scan: Scan) -> dict[str, object]:
     facts = {
         "template": scan.template, "null query": scan.companions["qrhead"].parameters["null_query"] or "none fits",
         "repeated segment": f"K = {scan.repeats.k}, accuracy {scan.repeats.accuracy:.2f}",
-        "decoded token by token": f"{decoded:.0%} of samples", "seed": scan.config.seed, "dtype": scan.config.dtype,
+        "decoded token by token": f"{decoded:.0%} of samples", "near ties": str(scan.ties),
+        "seed": scan.config.seed, "dtype": scan.config.dtype,
     }  # fmt: skip
     if scan.decision is not None:
         d = scan.decision

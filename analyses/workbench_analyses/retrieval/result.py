@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from workbench.comparison import Comparison
 from workbench.heads import HeadScores
+from workbench.probes.near_ties import TIE, NearTies
 from workbench.probes.repeats import RepeatScores
 from workbench.reported import OfCommand
 from workbench.stopping import Decision
@@ -63,6 +64,11 @@ class Scan(OfCommand):
         return self.scores.compare(other, k=k, threshold=self.config.threshold)
 
     @property
+    def ties(self) -> NearTies:
+        """How many choices other rounding may decide otherwise."""
+        return NearTies.of(self.samples)
+
+    @property
     def accepted(self) -> int:
         """Samples that the model answered."""
         return sum(s["accepted"] for s in self.samples)
@@ -115,6 +121,7 @@ class Scan(OfCommand):
             "always_on": self.scores.always_on().to_json(),
             "claims": {c.name: {"answer": c.answer, "evidence": c.evidence} for c in claims(self)},
             "decoded_share": float(np.mean([s["decoded"] for s in self.samples])), "agreement": self.agreement,
+            "near_ties": {"margin": TIE, **asdict(self.ties)},
             "template": self.template, "repeat_k": self.repeats.k, "repeat_accuracy": self.repeats.accuracy,
             "stopped": None if self.decision is None else self.decision.__dict__,
             "validation": self.validation.to_json() if self.validation else "not validated",

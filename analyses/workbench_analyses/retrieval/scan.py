@@ -10,6 +10,7 @@ from workbench.errors import BadInput
 from workbench.heads import HeadScores
 from workbench.jobs import Job
 from workbench.models import Model
+from workbench.probes.near_ties import TIE
 from workbench.probes.repeats import repeat_scores
 from workbench.probes.retrieval import decoding_agreement
 from workbench.runs import Run
@@ -49,7 +50,7 @@ def run_scan(config: ScanHeads, model: Model | None = None) -> Scan:
     job = Job(config, model)
     _check_context(config, job.model)
     assembler = Assembler(job.model.tokenizer, config.template)
-    with job.running("scan-heads", {**config.question_asked(), "scores": ARRAYS}):
+    with job.running("scan-heads", {**config.question_asked(), "scores": ARRAYS, "near_ties": TIE}):
         stops = answer_ends(job.model.tokenizer, job.model.stop_tokens, needles)
         scan = _scan(_Work(config, job, assembler, needles, stops))
         job.keep(scan, files)

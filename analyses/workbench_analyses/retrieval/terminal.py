@@ -33,6 +33,7 @@ def terminal(scan: Scan) -> Any:
         lines += ["", _kept(scan.proved.keeping), Text(enough(scan.proved.keeping))]
     if scan.proved.reasoning:
         lines += ["", *_reasoned(scan.proved.reasoning)]
+    lines.append(Text(f"near ties: {scan.ties}"))
     cost = f"{scan.cost['scan_seconds']:.0f} s scan, {scan.cost['proof_seconds']:.0f} s proof"
     lines += ["", Text(f"{cost}, {scan.cost['peak_memory_mib']:.0f} MiB at most")]
     if scan.path:

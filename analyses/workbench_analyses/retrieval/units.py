@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -87,9 +87,9 @@ def _score(model: Model, block: Block, stops: set[int]) -> tuple[dict[str, np.nd
     scored = score_block(model, block, stops)
     arrays = {name: np.stack([getattr(s, name) for s in scored]) for name in ARRAYS}
     rows = [
-        {"unit": block.name, "length": x.cell[0], "depth": x.cell[1], "reached": x.depth, "needle": x.needle,
+        {"unit": block.name, "length": x.cell[0], "depth": float(x.cell[1]), "reached": x.depth, "needle": x.needle,
          "kind": x.kind, "tokens": len(x.tokens), "accepted": s.accepted, "recall": s.recall, "exact": s.exact,
-         "decoded": s.decoded, "response": model.tokenizer.decode(s.response)}
+         "decoded": s.decoded, "response": model.tokenizer.decode(s.response), **asdict(s.ties)}
         for x, s in zip(block.samples, scored, strict=True)
     ]  # fmt: skip
     return arrays, {"samples": rows}

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench import interventions
+from workbench.budget import in_parts
+from workbench.footprint import forward_bytes
 from workbench.heads import Head
 from workbench.models import Model
 from workbench.progress import Report
@@ -34,6 +36,8 @@ RENUMBERED = tuple(f"window, {s} first, renumbered" for s in SINKS if s)
 EVERY = (*OPS, *RENUMBERED)
 LOGITS = 1 << 27
 """Numbers of logits in one forward, at most."""
+Edited = Callable[[int], Any]
+"""From a place in a list of heads to the edit of that head."""
 DECIDING = OPS[:2]
 """What the verdict goes by."""
 
@@ -135,7 +139,7 @@ def _one_text(
 ) -> dict[str, np.ndarray]:
     tokens = found.texts.tokens[text : text + 1, : config.check_tokens]
     plain = model(tokens)[0].float().log_softmax(-1)
-    base = _loss(plain, tokens[0])
+    base, n = _loss(plain, tokens[0]), tokens.shape[1]
     out = {name: np.full((len(pairs), len(EVERY)), np.nan) for name in ("loss", "kl")}
     inside = {i: found.strongest.get((text, p.head)) for i, p in enumerate(heads)}
     sinks = {i: s for i, s in inside.items() if s is not None and s.key < config.check_tokens}
@@ -148,20 +152,34 @@ def _one_text(
         resid = model.resid_pre(layer, resid, from_layer=entered)
         entered = layer
         for op, edit in _edits(config, model, tokens, layer, [pairs[j][1].head for j in here], [keys[j] for j in here]):
-            for part in _parts(here, config.batch, plain.numel()):
-                edits = [edit(here.index(j)) for j in part]
-                logits = model.forward_from(layer, resid.expand(len(part), -1, -1), edits=edits).logits
-                for j, row in zip(part, logits, strict=True):
-                    said = row.float().log_softmax(-1)
-                    out["loss"][j, EVERY.index(op)] = _loss(said, tokens[0]) - base
-                    kl = F.kl_div(said, plain, reduction="none", log_target=True).sum(-1)
-                    out["kl"][j, EVERY.index(op)] = float(kl.double().mean())
+            edits = [edit(i) for i in range(len(here))]
+            told = in_parts(
+                model, "checked heads", len(here), forward_bytes(model, n, n),
+                lambda rows, e=edits, i=layer, r=resid: _changes(model, i, r, e[rows], plain, tokens[0]),
+                most=max(1, min(config.batch, LOGITS // plain.numel())),
+            )  # fmt: skip
+            loss, out["kl"][here, EVERY.index(op)] = np.concatenate(told, 1)
+            out["loss"][here, EVERY.index(op)] = loss - base
     return out
+
+
+def _changes(
+    model: Model, layer: int, resid: Float[Tensor, "1 n d"], edits: Sequence[Any], plain: Float[Tensor, "n v"],
+    tokens: Int[Tensor, " n"],
+) -> Float[np.ndarray, "2 edits"]:  # fmt: skip
+    """Loss and KL(plain ‖ edited) under each edit, as rows of one batch."""
+    logits = model.forward_from(layer, resid.expand(len(edits), -1, -1), edits=list(edits)).logits
+    out = []
+    for row in logits:
+        said = row.float().log_softmax(-1)
+        kl = F.kl_div(said, plain, reduction="none", log_target=True).sum(-1)
+        out.append((_loss(said, tokens), float(kl.double().mean())))
+    return np.array(out).T
 
 
 def _edits(
     config: ScanSinks, model: Model, tokens: Tensor, layer: int, heads: list[int], keys: list[int]
-) -> Iterable[tuple[str, Callable[[int], Any]]]:
+) -> Iterable[tuple[str, Edited]]:
     """Each operation and the edit of the i-th head. Windows of one layer must agree in their sinks: one batch each."""
     at = [[(layer, h)] for h in heads]
     yield OPS[0], lambda i: interventions.suppress(at[i], (keys[i],), gain=0.0)
@@ -171,11 +189,6 @@ def _edits(
         z = windowed_outputs(model, tokens, layer, heads, s, config.recent) if s else None
         if z is not None:
             yield f"window, {s} first, renumbered", lambda i, z=z: interventions.patch(at[i], z[i : i + 1])
-
-
-def _parts(items: list[int], batch: int, logits: int) -> Iterable[list[int]]:
-    size = max(1, min(batch, LOGITS // logits))
-    return (items[i : i + size] for i in range(0, len(items), size))
 
 
 def _loss(said: Float[Tensor, "n vocabulary"], tokens: Tensor) -> float:

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from workbench.budget import rows_at_once
 from workbench.jobs import Job
 from workbench.jsonable import digest
 from workbench.policies.setting import Setting
 from workbench.progress import Report
 from workbench.simulation.cases import Case
+from workbench.simulation.sizes import bytes_of_case
 from workbench_analyses.kv.asking import Chunk
 from workbench_analyses.kv.measured import QUALITY, Point
 from workbench_analyses.windows.checked import FIELDS, Checked
@@ -24,8 +26,10 @@ def checked(
     job: Job, every: Sequence[Rule], asked: Mapping[str, list[Case]], settings: Mapping[str, Setting], report: Report
 ) -> list[Checked]:
     """What each rule gives on all cases, and its deals on the needles."""
-    size = job.config.batch
-    parts = [(kind, group[i : i + size]) for kind, group in asked.items() for i in range(0, len(group), size)]
+    parts = []
+    for kind, group in asked.items():
+        size = rows_at_once(job.model, "simulation", bytes_of_case(job.model, group), most=job.config.batch)
+        parts += [(kind, group[i : i + size]) for i in range(0, len(group), size)]
     found: list[dict[str, list[Arrays]]] = [{kind: [] for kind in asked} for _ in every]
     for place, (kind, group) in enumerate(parts):
         chunk, name = Chunk(job.model, group), digest([c.tokens for c in group])[:8]
