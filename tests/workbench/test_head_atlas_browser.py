@@ -80,7 +80,7 @@ def test_opens_alone_and_fits(show, width, scheme, models):
     assert shown.faults == [] and len(shown.requests) == 1
     assert shown.evaluate(OVERFLOW) == [0, []]
     assert shown.evaluate(PAINTED), "no canvas is blank"
-    assert shown.locator(".thumbs canvas").count() == 3 * models and shown.locator(".cards h4").count() == models
+    assert shown.locator(".thumbs canvas").count() == 3 * models and shown.locator(".cards h3").count() == models
     assert "<img" not in shown.inner_html(".cards") and shown.evaluate("window.hit") is None
 
 
@@ -88,7 +88,7 @@ def test_opens_alone_and_fits(show, width, scheme, models):
 def test_scores_switch_and_heads_are_chosen(show):
     atlas = view()
     shown, values = show(page(atlas), hash="#L2H3"), atlas.sides[0].values
-    assert shown.inner_text(".cards h4").startswith("L2H3")
+    assert shown.inner_text(".cards h3").startswith("L2H3")
     row = shown.locator(".cards tbody tr").nth(2).inner_text()
     side, read = atlas.sides[0], shown.locator(".cards .reads").nth(1).inner_text().strip("\n").split("\n")
     for line, place, raised in zip(read, side.reads[2, 3], side.raised[2, 3]):
@@ -102,7 +102,7 @@ def test_scores_switch_and_heads_are_chosen(show):
     assert f"{value.max():.3f}" in shown.inner_text(".scale.legend")
     shown.focus(".map")
     shown.keyboard.press("ArrowRight")
-    assert shown.inner_text(".cards h4").startswith("L2H4") and shown.evaluate("location.hash") == "#L2H4"
+    assert shown.inner_text(".cards h3").startswith("L2H4") and shown.evaluate("location.hash") == "#L2H4"
     dots = shown.get_attribute(".cloud .dots", "d")
     assert dots.count("M") == 23, "all heads but the one that was never scored"
 

@@ -7,34 +7,18 @@ import itertools
 import numpy as np
 import pytest
 from browser_pages import OVERFLOW
+from sample_looks import SCRIPT, looks
 
 from workbench.errors import BadInput, TooLarge
 from workbench.views import HeadMap, ImageOverlay, Page, Section
 from workbench.views.colours import cividis
 from workbench.views.image_strip import image_strip, laid_over
 from workbench.views.picture import picture_uri
-from workbench.visual.grids import Grid
 from workbench.visual.looks import Looks, Said
 
-SCRIPT = "</script><script>alert(1)</script>"
-WORDS = (
-    Said("a"), Said("dog", "dog", False), Said("beside"), Said(SCRIPT), Said("trucks", "truck", True), Said(".")
-)  # fmt: skip
 CHOOSE = """([layer, head]) => document.dispatchEvent(new CustomEvent("workbench-head", { detail: { layer, head } }))"""
 CANVAS = """(canvas) => [canvas.width, canvas.height,
   ...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data]"""
-
-
-def looks(name="first", size=(40, 60), views=((3, 4), (5, 7)), layers=3, heads=5, seed=0, words=WORDS) -> Looks:
-    rng = np.random.default_rng(seed)
-    grids = tuple(
-        Grid(n, np.arange(r * c).reshape(r, c), (0.1, 0.0, 0.9, 1.0) if n == "overview" else (0.0, 0.0, 1.0, 1.0))
-        for n, (r, c) in zip(("overview", "tiles"), views, strict=False)
-    )
-    front = (len(words), layers, heads)
-    levels = tuple(rng.integers(0, 256, (*front, *view), dtype=np.uint8) for view in views)
-    pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-    return Looks(name, pixels, words, grids, levels, rng.random(front) * 0.3, rng.random(front))
 
 
 def page(*blocks) -> str:

@@ -126,7 +126,7 @@ class HeadAtlas:
         )
         label = f"Map of all heads of {side.label}, layers down, heads across. Arrow keys move, space selects."
         return (
-            f'<div><h4>{esc(side.label)}</h4><div class="map sized" tabindex="0" role="application" style="--w:'
+            f'<div><h3>{esc(side.label)}</h3><div class="map sized" tabindex="0" role="application" style="--w:'
             f'{grid.size[0]}px" aria-label="{esc(label)}" data-x="{x0}" data-y="{y0}" data-w="{w}" data-h="{h}">'
             f"{grid.svg(label, inside)}</div></div>"
         )

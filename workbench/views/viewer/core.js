@@ -65,6 +65,12 @@ function linked() {
   return found && [Number(found[1]), Number(found[2])];
 }
 
+/** Heat behind a word: its share of the highest, and ink that can be read on it. flip: the share where that changes. */
+function heat(node, share, flip) {
+  node.style.background = share > 0 ? `rgba(var(--heat), ${share.toFixed(3)})` : "";
+  node.style.color = share > 0 ? `var(--heat-${share > flip ? "ink" : "low"})` : "";
+}
+
 /** A table of texts. columns: the title of each and the class of its cells. */
 function listTable(columns, rows) {
   const titles = columns.map(([title, kind]) => el("th", { scope: "col", class: kind === "num" ? kind : "" }, title));

@@ -118,7 +118,7 @@ views.headatlas = async (block) => {
       class: place ? "rest" : "raw", x: 6 + b * step + place * step * .45, width: step * .42, y: 76 - tall(m), height: tall(m) }))));
     for (let b = 0; b < n; b += 2) svg.append(el("svg:text", { x: 6 + b * step, y: 90 }, b < 2 ? b : 2 ** (b - 1)));
     const keys = both.map(([v], place) => el("span", { class: "key" }, el("i", { class: `swatch ${place ? "rest" : "raw"}` }), v));
-    return el("div", {}, el("h5", {}, "Attention by distance in tokens", el("small", {}, `, highest bar ${said(most)}`)), svg, el("div", { class: "legend" }, ...keys));
+    return el("div", {}, el("h4", {}, "Attention by distance in tokens", el("small", {}, `, highest bar ${said(most)}`)), svg, el("div", { class: "legend" }, ...keys));
   };
   const thumbnail = (s, j, i) => {
     const [title, n, spans] = sides[s].pictures[j], cells = n * (n + 1) / 2;
@@ -137,9 +137,9 @@ views.headatlas = async (block) => {
     const reads = share.length ? share.flatMap(([word, v]) => [el("code", {}, word), ` ${Math.round(100 * v)} %  `]) : ["nothing but sinks"];
     const words = (list) => list.flatMap((place) => [el("code", {}, side.raised[0][place]), " "]);
     const raises = side.raised?.[1][i].slice(0, share.length).flatMap((places, k) => [el("code", {}, share[k][0]), " → ", ...words(places), el("br")]);
-    return el("section", {}, el("h4", {}, name(s, i), el("small", {}, ` ${side.label}, key-value head ${Math.floor((i % side.shape[1]) * side.kv / side.shape[1])}`)),
-      el("div", { class: "two" }, numbers(s, i), el("div", {}, profile(s, i), el("h5", {}, "Tokens it reads, without sinks"), el("p", { class: "reads" }, ...reads),
-        ...raises?.length ? [el("h5", {}, "What reading them raises", el("small", {}, ", by the values alone")), el("p", { class: "reads" }, ...raises)] : [])),
+    return el("section", {}, el("h3", {}, name(s, i), el("small", {}, ` ${side.label}, key-value head ${Math.floor((i % side.shape[1]) * side.kv / side.shape[1])}`)),
+      el("div", { class: "two" }, numbers(s, i), el("div", {}, profile(s, i), el("h4", {}, "Tokens it reads, without sinks"), el("p", { class: "reads" }, ...reads),
+        ...raises?.length ? [el("h4", {}, "What reading them raises", el("small", {}, ", by the values alone")), el("p", { class: "reads" }, ...raises)] : [])),
       el("div", { class: "thumbs" }, ...side.pictures.map((_, j) => thumbnail(s, j, i))));
   };
   const show = () => {

@@ -42,8 +42,7 @@ views.overlay = async (block) => {
       button.setAttribute("aria-pressed", w === word);
       button.tabIndex = w === word ? 0 : -1;
       const share = parts ? parts[w] / most : 0;
-      button.style.background = share ? `rgba(var(--heat), ${share.toFixed(3)})` : "";
-      button.style.color = share > Number(styled("--heat-flip", block)) ? "var(--heat-ink)" : "";
+      heat(button, share, Number(styled("--heat-flip", block)));
     });
     one(".top").textContent = number(top(word));
     say();

@@ -14,8 +14,7 @@ views.tokens = async (block) => {
     const flip = Number(styled("--heat-flip"));
     for (const span of spans) {
       const share = (weights.get(Number(span.dataset.p)) ?? 0) / top;
-      span.style.background = share > 0 ? `rgba(var(--heat), ${share.toFixed(3)})` : "";
-      span.style.color = share > flip ? "var(--heat-ink)" : "";
+      heat(span, share, flip);
       span.classList.toggle("reader", Number(span.dataset.p) === data.positions[row.value]);
     }
     block.querySelector(".top").textContent = number(top);
