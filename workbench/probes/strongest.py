@@ -57,4 +57,4 @@ def strongest(
     def gather(found: object) -> Strongest:
         return Strongest(found[""], found["queries"].long(), found["keys"].long())  # pyright: ignore
 
-    return Probe(name, asks=asks, reads=read, hides=hides, gathers=gather)
+    return Probe(name, asks=asks, reads=read, hides=hides, gathers=gather, parts=True)
