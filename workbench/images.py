@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from workbench.beginnings import first_ids
 from workbench.errors import BadInput, Unsupported
 from workbench.vision import why_none
 
@@ -33,7 +34,7 @@ class Prompt(NamedTuple):
 
 
 def prompt(model: Any, text: str | list[str], images: Any = None) -> Prompt:
-    """A text and its pictures (PIL images or arrays) as the model reads them, the BOS token exactly once.
+    """A text and its pictures (PIL images or arrays) as the model reads them, begun as by its own tokenizer (BOS once).
 
     text: or several, one a row, that are equally long in tokens.
 
@@ -50,11 +51,11 @@ def prompt(model: Any, text: str | list[str], images: Any = None) -> Prompt:
         made = dict(processor(text=text, images=images, return_tensors="pt", add_special_tokens=False))
     except ValueError as error:
         raise BadInput(f"{model.name}: {' '.join(str(error).split())}") from error
-    ids, bos = made.pop("input_ids"), _begins(model)
+    ids, first = made.pop("input_ids"), list(first_ids(model.tokenizer))
     made.pop("attention_mask", None)
-    if bos is not None and not bool((ids[:, 0] == bos).all()):
-        made = {k: _longer(v, ids, (1, 0)) for k, v in made.items()}
-        ids = torch.cat([ids.new_full((len(ids), 1), bos), ids], 1)
+    if any(row[: len(first)] != first for row in ids.tolist()):
+        made = {k: _longer(v, ids, (len(first), 0)) for k, v in made.items()}
+        ids = torch.cat([ids.new_tensor(first).expand(len(ids), -1), ids], 1)
     return Prompt(ids.to(model.device), {k: _placed(model, v) for k, v in made.items() if isinstance(v, Tensor)})
 
 
@@ -111,13 +112,6 @@ def continued(asked: Prompt, new: Int[Tensor, "b m"]) -> Prompt:
     """A prompt and what follows it: what is said of each token says of the new ones that they are text (0)."""
     tokens = torch.cat([asked.tokens, new.to(asked.tokens)], 1)
     return Prompt(tokens, {k: _longer(v, asked.tokens, (0, new.shape[1])) for k, v in asked.inputs.items()})
-
-
-def _begins(model: Any) -> int | None:
-    """The id that begins a text; none where the bridge only lends the end of a text to a family that has none."""
-    tokenizer = model.tokenizer
-    lent = tokenizer.bos_token_id == tokenizer.eos_token_id and not model.bridge.cfg.default_prepend_bos
-    return None if lent else tokenizer.bos_token_id
 
 
 def _token(model: Any) -> int | None:

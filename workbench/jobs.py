@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
 from workbench import backends, merging
+from workbench.beginnings import first_ids
 from workbench.cost import peak_memory
 from workbench.heads import ModelIdentity
 from workbench.models import Model, load
@@ -86,7 +87,7 @@ class Job(Generic[C]):
         model's identity is added. Raises BadInput and RunError.
         """
         self.command = command
-        question = {**question, "identity": [self.identity.config_hash, self.identity.weights]}
+        question = {**question, "identity": [self.identity.config_hash, self.identity.weights], **self._beginning()}
         used = nullcontext()
         if self._backend is not None:
             used = backends.used(self.model, self._backend)
@@ -113,6 +114,11 @@ class Job(Generic[C]):
         self.run.finish(result.summary(), result.cost, result.error)
         for warning in self.run.warnings:
             self.stages.note(f"note: {warning}")
+
+    def _beginning(self) -> dict[str, list[int]]:
+        """What begins a text, where it is not what TransformerLens takes for BOS, with which older folders began."""
+        own, lent = first_ids(self.model.tokenizer), self.model.bridge.tokenizer.bos_token_id
+        return {} if own == (lent,) else {"begins": list(own)}
 
     def _opened(self, command: str, question: Mapping[str, Any]) -> Any:
         if not self._out:

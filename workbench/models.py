@@ -16,13 +16,15 @@ from workbench_kernels import Reductions, Statistics
 
 from workbench import images
 from workbench.backend_names import checked
+from workbench.beginnings import first_ids, once
 from workbench.booting import boot, dtype_of
-from workbench.errors import ModelError, Unsupported
 from workbench.budget import budget_of
+from workbench.errors import ModelError, Unsupported
 from workbench.fingerprints import fingerprint
 from workbench.generating import greedy
 from workbench.masks import CompactMask
 from workbench.offloading import device_of
+from workbench.own_tokenizers import own_tokenizer, tokenizer_of
 from workbench.placing import Placement
 from workbench.plan import Plan
 from workbench.seam import Seam
@@ -39,11 +41,14 @@ class Forward:
 
 
 class Model:
-    """A TransformerBridge whose attention runs through the seam."""
+    """A TransformerBridge whose attention runs through the seam.
 
-    def __init__(self, bridge: Any, name: str, label: str = "", backend: str = "auto") -> None:
+    tokenizer: the model's own, as Hugging Face loads it; TransformerLens' is `bridge.tokenizer`, which puts BOS first.
+    """
+
+    def __init__(self, bridge: Any, name: str, label: str = "", backend: str = "auto", tokenizer: Any = None) -> None:
         self.bridge, self.name, self.label = bridge, name, label or name
-        self.tokenizer = bridge.tokenizer
+        self.tokenizer = tokenizer_of(bridge) if tokenizer is None else tokenizer
         self.seam = Seam(bridge)
         self.edits: list[Any] = []  # active interventions, outermost first
         self.observers: list[Any] = []  # active collectors of `observing`
@@ -216,11 +221,15 @@ class Model:
         ends = self.tokenizer.eos_token_id if ends is None else ends
         return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
+    @property
+    def bos(self) -> int | None:
+        """The id that begins every text (GLM's: the first of two); None where the model's own tokenizer puts none."""
+        return next(iter(first_ids(self.tokenizer)), None)
+
     def tokens(self, text: str) -> Int[Tensor, "1 n"]:
-        """Ids of a text, with the BOS token exactly once."""
+        """Ids of a text as the model's own tokenizer begins it: BOS exactly once, or nowhere. No EOS: prompts go on."""
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        bos = self.tokenizer.bos_token_id
-        return torch.tensor([ids if bos is None or ids[:1] == [bos] else [bos, *ids]], device=self.device)
+        return torch.tensor([once(first_ids(self.tokenizer), ids)], device=self.device)
 
     def identity(self) -> tuple[str, str]:
         """Hash of the config, and a fingerprint of the weights (see `workbench.fingerprints`)."""
@@ -261,4 +270,6 @@ def load(
         return Model(source, getattr(source.cfg, "model_name", "bridge"), backend=backend)
     dtype = dtype_of(dtype)
     found = locate(str(source), trust_remote_code)
-    return Model(boot(found.place, dtype, device, trust_remote_code), found.name, found.label, backend)
+    bridge = boot(found.place, dtype, device, trust_remote_code)
+    own = own_tokenizer(bridge, found.place, trust_remote_code)
+    return Model(bridge, found.name, found.label, backend, own)

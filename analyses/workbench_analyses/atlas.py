@@ -31,7 +31,7 @@ class Atlas(AttendingOptions):
     also: str | None = chz.field(default=None, doc="a second model, shown beside the first")
     texts: str | None = chz.field(default=None, doc="your corpus: a text file or a folder of .txt files")
     tokens: int = chz.field(
-        default=512, doc="tokens of each corpus text, BOS included; fewer where the context is short"
+        default=512, doc="tokens of each corpus text, BOS included where there is one; fewer where the context is short"
     )
     samples: int = chz.field(default=8, doc="corpus texts")
     sequences: int = chz.field(default=4, doc="corpus texts whose top keys are kept, for export in HeadVis' format")
@@ -40,7 +40,7 @@ class Atlas(AttendingOptions):
     ioi: int = chz.field(default=24, doc="IOI prompts, where the tokenizer has the names; 0: none")
     scenes: int = chz.field(default=12, doc="pictures, where the model sees; 0: none")
     circuit: str | None = chz.field(default=None, doc="run of trace-circuit, whose roles become scores")
-    bos: bool | None = chz.field(default=None, doc="begin texts with BOS; default: where the tokenizer has one")
+    bos: bool | None = chz.field(default=None, doc="begin texts with BOS; default: as the tokenizer does")
     seed: int = chz.field(default=0, doc="draws texts and prompts")
     batch: int = chz.field(default=8, doc="texts in one forward")
 

@@ -30,9 +30,9 @@ class ScanSinks(AttendingOptions):
 
     model: str = chz.field(default="llama", doc=MODEL)
     texts: str | None = chz.field(default=None, doc="your texts: a text file or a folder of .txt files")
-    tokens: int = chz.field(default=512, doc="T: tokens of each probe text, BOS included")
+    tokens: int = chz.field(default=512, doc="T: tokens of each probe text, BOS included where there is one")
     samples: int = chz.field(default=8, doc="natural texts, and as many of random tokens")
-    bos: bool = chz.field(default=True, doc="begin every text with the BOS token")
+    bos: bool | None = chz.field(default=None, doc="begin every text with BOS; default: as the tokenizer does")
     a: float = chz.field(default=5.0, doc="a sink receives more than a times its share")
     absolute: float = chz.field(default=0.1, doc="threshold of the rule in the authors' code, shown beside")
     epsilon: float = chz.field(default=0.3, doc="a head parks where its sink receives more than this")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
+import beginnings
 import numpy as np
 import pytest
 import tiny_models
@@ -323,13 +325,4 @@ def test_the_corpus_is_in_words_that_the_vocabulary_holds(tmp_path):
     assert held.tokens.shape == (2, 64) and held.tokens[0, 0] == model.tokenizer.bos_token_id
     assert np.array_equal(held.words[held.places], held.tokens.numpy()) and held.source.endswith("mine.txt")
     with pytest.raises(BadInput, match="bos=false"):
-        fitted(Atlas(bos=True), _without_bos(model))
-
-
-def _without_bos(model):
-    import copy
-    from types import SimpleNamespace
-
-    words = copy.copy(model.tokenizer)
-    words.bos_token = None
-    return SimpleNamespace(name="m", context=512, tokenizer=words)
+        fitted(Atlas(bos=True), SimpleNamespace(name="m", context=512, tokenizer=beginnings.tokenizer(beginnings.NONE)))

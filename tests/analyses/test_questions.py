@@ -24,7 +24,8 @@ ASKED = {
     "trace-circuit": "56b11a31",
 }
 """Digest of the question of each command with its defaults; 26 November 2026."""
-WORDS = {"repair-heads": ["heads=3.1,2.0"]}
+WORDS = {"repair-heads": ["heads=3.1,2.0"], "scan-sinks": ["bos=true"]}
+"""What a scan settles before it asks is said: texts of bundled models begin with BOS."""
 
 
 @pytest.mark.parametrize("name", ASKED)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
+import beginnings
 import numpy as np
 import pandas as pd
 import pytest
@@ -243,12 +244,23 @@ def test_random_texts_hold_no_id_that_the_model_lacks(tmp_path):
     assert int(scan.random.texts.tokens.max()) < model.bridge.cfg.d_vocab < len(model.tokenizer)
 
 
-def test_a_tokenizer_without_bos_is_named(tmp_path):
-    folder = tiny_models.save("llama", tmp_path)
-    model = wb.load(folder)
-    model.tokenizer.bos_token = None
-    with pytest.raises(BadInput, match="no BOS token; bos=false"):
-        wb.analyses.attention_sinks.scan(model, tokens=64, epsilon_tokens=8, check_tokens=64, recent=8)
+def test_a_model_without_bos_is_scanned_as_it_begins_texts_and_its_scores_say_so(tmp_path):
+    """Pythia: TransformerLens would put EOS first; BOS = EOS is put where it is asked for. StableLM: there is none."""
+    scan, small = wb.analyses.attention_sinks.scan, {
+        "tokens": 64, "samples": 2, "epsilon_tokens": 8, "check_tokens": 64, "recent": 8, "proof": "none",
+    }  # fmt: skip
+    pythia = wb.load(beginnings.save("gpt_neox", tmp_path / "pythia"))
+    plain, asked = scan(pythia, out=str(tmp_path / "runs"), **small), scan(pythia, bos=True, **small)
+    assert 2 not in plain.natural.texts.tokens[:, 0] and (asked.natural.texts.tokens[:, 0] == 2).all()
+    assert "no BOS, no padding" in plain.conditions and "<eos> first" in asked.conditions
+    page = plain.report()
+    assert "S_first" in page and "S_BOS" not in page and "S_BOS" in asked.report()
+    question = json.loads((Path(plain.path) / "run.json").read_text())["question"]
+    assert question["bos"] is False and question["begins"] == []
+    stable = wb.load(beginnings.save("stablelm", tmp_path / "stable"))
+    assert "the first token" in scan(stable, **small).verdict
+    with pytest.raises(BadInput, match="bos=true: this model has no BOS token; leave bos= out"):
+        scan(stable, bos=True, **small)
 
 
 @pytest.mark.parametrize(

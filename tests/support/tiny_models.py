@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
 COMMON = {
@@ -64,10 +64,11 @@ def hugging_face(folder: Path | str) -> Any:
 
 
 def tokenizer(kind: str) -> PreTrainedTokenizerFast:
-    """One token a word."""
+    """One token a word, BOS first."""
     words = ["<pad>", "<bos>", "<eos>", *(f"w{i}" for i in range(94)), *(["<image>"] if kind == "llava" else [])]
     inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<pad>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    inner.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
     return PreTrainedTokenizerFast(
         tokenizer_object=inner, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<pad>",
         additional_special_tokens=words[97:],

@@ -9,7 +9,7 @@ import tiny_architectures
 import tiny_models
 import transformers
 from tiny_models import IMAGE
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from workbench.vision import without_videos
@@ -40,7 +40,7 @@ def save(kind: str, folder: Path, tiles: bool = False) -> Path:
 
 
 def tokenizer(kind: str, config: Any) -> PreTrainedTokenizerFast:
-    """One token a word; the last ids are the kind's own."""
+    """One token a word, BOS first but in Qwen's; the last ids are the kind's own."""
     words = ["<pad>", "<bos>", "<eos>", *(f"w{i}" for i in range(94))]
     if kind == "idefics3":
         words[IMAGE - len(TILES) :] = TILES
@@ -51,6 +51,8 @@ def tokenizer(kind: str, config: Any) -> PreTrainedTokenizerFast:
     if kind == "gemma3":
         special = dict(zip(("image_token", "boi_token", "eoi_token"), LAST[kind], strict=True))
     bos = {} if kind.startswith("qwen") else {"bos_token": "<bos>"}
+    if bos:
+        inner.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
     return PreTrainedTokenizerFast(
         tokenizer_object=inner, eos_token="<eos>", pad_token="<pad>", unk_token="<pad>", **bos,
         extra_special_tokens=special,

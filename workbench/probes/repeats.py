@@ -1,7 +1,8 @@
 """Echo, induction and previous-token scores on repeated random tokens (RazorAttention, arXiv 2407.15891).
 
-BOS and the same K random tokens four times. Echo: attention to earlier copies of the current token. Induction:
-attention to the token after such a copy. Averaged over the rows after the first segment; no answer is needed.
+BOS, where the model begins texts so, and the same K random tokens four times. Echo: attention to earlier copies of the
+current token. Induction: attention to the token after such a copy. Averaged over the rows after the first segment; no
+answer is needed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from workbench_kernels import Reductions
 
 from workbench import images
+from workbench.beginnings import first_ids
 
 COPIES = 4
 MOST = 2500
@@ -41,7 +43,8 @@ def repeat_scores(
     words: ids to take instead of the whole vocabulary, each once in a segment: heads that care for names only are
     asked with names.
     """
-    k, random = min(MOST, (max_len - 1) // COPIES), torch.Generator().manual_seed(seed)
+    head = list(first_ids(model.tokenizer))
+    k, random = min(MOST, (max_len - len(head)) // COPIES), torch.Generator().manual_seed(seed)
     if words is not None:
         pool = torch.tensor(sorted(set(words)))
         segment = pool[torch.randperm(len(pool), generator=random)[:k]]
@@ -49,12 +52,11 @@ def repeat_scores(
     else:
         pool = torch.tensor(images.text_tokens(model))
         segment = pool[torch.randint(len(pool), (k,), generator=random)]
-    bos = [] if model.tokenizer.bos_token_id is None else [model.tokenizer.bos_token_id]
-    tokens = torch.tensor([bos + segment.tolist() * COPIES], device=model.device)
+    tokens = torch.tensor([head + segment.tolist() * COPIES], device=model.device)
     back = [k * i for i in range(1, COPIES)]
     want = Reductions(offsets=(1, *back, *(b - 1 for b in back)))
     out = model.forward(tokens, reductions=lambda layer, mask: want)
-    start = len(bos) + k
+    start = len(head) + k
     shape = (model.n_layers, model.n_heads)
     echo, induction, previous = (np.full(shape, np.nan) for _ in range(3))
     for layer, stats in out.statistics.items():

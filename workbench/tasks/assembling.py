@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.beginnings import first_ids, once
 from workbench.errors import BadInput
 
 NULL_QUERIES = ("N/A", "no")
@@ -70,12 +71,11 @@ class Assembler:
         return self.ids(self._glue + text) if text else []
 
     def beginning(self, ids: list[int]) -> list[int]:
-        """Ids of a whole text, with BOS exactly once."""
-        bos = self.tokenizer.bos_token_id
-        return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+        """Ids of a whole text as the tokenizer begins it: BOS exactly once, or nowhere."""
+        return once(first_ids(self.tokenizer), ids)
 
     def _frame(self) -> tuple[list[int], list[int]]:
-        """What stands before and after the user's text; BOS exactly once."""
+        """What stands before and after the user's text, its beginning included."""
         if self.template == "none":
             return self.beginning([]), []
         mark = "\u241f"

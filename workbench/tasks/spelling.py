@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 from typing import Any
 
+from workbench.beginnings import begun
 from workbench.errors import BadInput
 from workbench.option_values import MISFITS, one_of
 from workbench.tasks.circuit_prompts import CircuitPrompt, Span
@@ -47,17 +48,13 @@ class Spelling:
     """A tokenizer that says where labelled characters went.
 
     bos: put the tokenizer's BOS first, once; None does as the tokenizer itself does. Raises BadInput for a tokenizer
-    that cannot say where its tokens stand.
+    that cannot say where its tokens stand, and for a BOS token that it has not.
     """
 
     def __init__(self, tokenizer: Any, bos: bool | None = None) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise BadInput("circuit tasks need a fast tokenizer (tokenizer.json), which says where its tokens stand")
-        own = tokenizer.bos_token_id
-        asked = tokenizer("a")["input_ids"][:1] == [own] if bos is None else bos
-        if asked and own is None:
-            raise BadInput("bos=true: this tokenizer has no BOS token; use bos=false")
-        self.tokenizer, self.head = tokenizer, (own,) if asked else ()
+        self.tokenizer, self.head = tokenizer, begun(tokenizer, bos)
 
     def known(self, text: str) -> bool:
         """Whether no token of a text is the unknown one."""

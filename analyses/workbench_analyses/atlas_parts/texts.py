@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from workbench import images
+from workbench.beginnings import begun
 from workbench.errors import BadInput
 from workbench.models import Model
 from workbench.probes.repeats import COPIES
@@ -44,19 +45,16 @@ class Shown:
 
 
 def fitted(config: Atlas, model: Model) -> Atlas:
-    """The config with its defaults settled for a model. Raises BadInput where its context is too short."""
+    """The config with its defaults settled for a model. Raises BadInput where its context is too short, or it has no BOS."""
     if model.context < LEAST_LENGTH:
         raise BadInput(f"{model.name} takes {model.context} tokens; an atlas needs {LEAST_LENGTH}")
-    known = model.tokenizer.bos_token_id is not None
-    if config.bos and not known:
-        raise BadInput(f"{model.name}: its tokenizer has no BOS token; bos=false reads the texts as they are")
-    bos = known if config.bos is None else config.bos
+    bos = bool(begun(model.tokenizer, config.bos))
     return chz.replace(config, bos=bos, tokens=min(config.tokens, model.context))
 
 
 def corpus(config: Atlas, model: Model, assembler: Assembler) -> Corpus:
     """The corpus sample of a settled config. Raises BadInput for texts that are too short."""
-    unknown, head = model.tokenizer.unk_token_id, [model.tokenizer.bos_token_id] if config.bos else []
+    unknown, head = model.tokenizer.unk_token_id, begun(model.tokenizer, bool(config.bos))
     if config.texts is None:
         room = config.tokens - len(head)
         rows, source = generated(assembler, unknown, config.samples, room, config.seed)
@@ -76,7 +74,7 @@ def repeated(config: Atlas, model: Model) -> tuple[Int[Tensor, "texts n"], int]:
     (arXiv 2407.15891) at fixed distances.
     """
     pool = np.array(images.text_tokens(model))
-    head = [model.tokenizer.bos_token_id] if config.bos else []
+    head = list(begun(model.tokenizer, bool(config.bos)))
     k = min((config.tokens - len(head)) // COPIES, len(pool))
     rng = np.random.default_rng([config.seed, 3])
     rows = [head + rng.permutation(pool)[:k].tolist() * COPIES for _ in range(config.repeats)]

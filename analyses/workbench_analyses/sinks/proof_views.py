@@ -101,8 +101,8 @@ def retrieval_blocks(scan: SinkScan) -> list[Block]:
         for h in (*against.retrieval.rank(),)
     ]
     columns = Table(
-        ("head", "S_BOS", "strongest sink", "retrieval score"), both,
-        f"All heads by retrieval score. Spearman with it: S_BOS {first:.2f}, what the strongest sink receives "
+        ("head", scan.score_name, "strongest sink", "retrieval score"), both,
+        f"All heads by retrieval score. Spearman with it: {scan.score_name} {first:.2f}, what the strongest sink receives "
         f"{any_place:.2f}; {len(both)} heads.",
         heads="head", digits=2, limit=LISTED,
     )  # fmt: skip

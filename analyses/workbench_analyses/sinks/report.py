@@ -73,8 +73,8 @@ def _finding(scan: SinkScan) -> list[Block]:
         name = f"Sink^ε, {found.texts.kind}, T = {c.epsilon_tokens}"
         facts[name] = f"{scan.epsilon_rate(found):.1f} %"
     short = scan.natural.rate.mean(0)
-    facts[f"largest S_BOS at T = {c.epsilon_tokens}"] = f"{np.nanmax(short):.2f}"
-    facts[f"largest S_BOS at T = {c.tokens}"] = f"{np.nanmax(scan.scores.values):.2f}"
+    facts[f"largest {scan.score_name} at T = {c.epsilon_tokens}"] = f"{np.nanmax(short):.2f}"
+    facts[f"largest {scan.score_name} at T = {c.tokens}"] = f"{np.nanmax(scan.scores.values):.2f}"
     layers = scan.natural.massive_layers(c.massive_least, c.massive_ratio)
     facts["massive activations"] = f"after layers {', '.join(map(str, layers))}" if layers else "none"
     if (learned := scan.companions.get("learned")) is not None:
@@ -98,12 +98,13 @@ def _heads(scan: SinkScan) -> list[Block]:
     n, kv = scan.scores.n, scan.scores.kv_heads
     labels = tuple(f"text {i + 1}" for i in range(n))
     caption = (
-        f"S_BOS: mean attention of all queries to the first token; n = {n} natural texts, T = {scan.config.tokens}."
+        f"{scan.score_name}: mean attention of all queries to the first token; n = {n} natural texts, "
+        f"T = {scan.config.tokens}."
     )
     maps = [
         HeadMap(
             scan.scores.values, "Attention to the first token", f"{caption} Choose a head to read its texts.",
-            low=low, high=high, details=details, unit="S_BOS", samples=scan.scores.per_sample, sample_labels=labels,
+            low=low, high=high, details=details, unit=scan.score_name, samples=scan.scores.per_sample, sample_labels=labels,
             marked=first, marked_label="parks on the first token", limits=(0.0, 1.0), kv_heads=kv,
         ),
         HeadMap(
@@ -125,7 +126,7 @@ def _parked(scan: SinkScan) -> Table:
          (scan.scores.values[p.head], low[p.head], high[p.head])]
         for p in scan.parked
     ]  # fmt: skip
-    columns = ("head", "parks on", "place", "receives", "share of texts", "S_BOS (95 %)")
+    columns = ("head", "parks on", "place", "receives", "share of texts", f"{scan.score_name} (95 %)")
     return Table(columns, rows, "Heads that park on natural texts.", heads="head", digits=2)
 
 
@@ -135,8 +136,8 @@ def _profile(scan: SinkScan) -> Curves:
     share, most = [float(x) for x in np.nanmean(values, 1)], [float(x) for x in np.nanmax(values, 1)]
     hidden = [float(x) for x in (scan.companions["hidden"].values[layers] > 0).mean(1)]
     series = [
-        Series("largest S_BOS of a head", layers, most),
-        Series("mean S_BOS", layers, share),
+        Series(f"largest {scan.score_name} of a head", layers, most),
+        Series(f"mean {scan.score_name}", layers, share),
         Series("share of heads with a hidden sink", layers, hidden),
     ]
     finding = f"largest attention to the first token in layer {layers[int(np.argmax(most))]}: {max(most):.2f}"
@@ -182,7 +183,7 @@ def _parameters(scan: SinkScan) -> dict[str, object]:
     return {
         "a": f"{c.a:g}", "ε": f"{c.epsilon:g}", "τ of Φ": f"{scan.tau:.2f}", "T": c.tokens,
         "T of Sink^ε": c.epsilon_tokens, "T of the check": c.check_tokens, "recent keys of a window": c.recent,
-        "BOS": "first" if c.bos else "none", "padding": "none", "seed": c.seed, "dtype": c.dtype,
+        "BOS": "first" if scan.natural.texts.begun else "none", "padding": "none", "seed": c.seed, "dtype": c.dtype,
     }  # fmt: skip
 
 

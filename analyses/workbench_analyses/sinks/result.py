@@ -41,8 +41,9 @@ class InText:
 class SinkScan(OfCommand):
     """Sinks of natural and random texts, the causal check, the comparison with retrieval, and what it took.
 
-    scores: S_BOS, mean attention to the first token, on natural texts. companions: the same on random texts, hidden
-    sinks per text, what the strongest sink receives (0: none), the learned sink's share where there is one. words:
+    scores: S_BOS (of texts without BOS: S_first), mean attention to the first token, on natural texts. companions: the
+    same on random texts, hidden sinks per text, what the strongest sink receives (0: none), the learned sink's share where
+    there is one. words:
     strings of the token ids in here. dims, tau: sink dimensions and the Φ from which a token is a sink token. measure:
     what the check's verdicts go by, loss or kl. near: the checked heads do not park, they come nearest to it. cost:
     seconds and peak memory. path: the run folder.
@@ -70,9 +71,13 @@ class SinkScan(OfCommand):
 
     @property
     def first_word(self) -> str:
-        """How the first token is called."""
-        first = self.natural.texts.tokens[:, 0].tolist()
-        return self.words[first[0]] if len(set(first)) == 1 else "the first token"
+        """How the first token is called: by its name where it is BOS, the same in all texts."""
+        return self.words[int(self.natural.texts.tokens[0, 0])] if self.natural.texts.begun else "the first token"
+
+    @property
+    def score_name(self) -> str:
+        """How attention to the first token is called: S_BOS, or S_first where that is no BOS token."""
+        return "S_BOS" if self.natural.texts.begun else "S_first"
 
     @property
     def verdict(self) -> str:
@@ -92,7 +97,8 @@ class SinkScan(OfCommand):
             found = f"no first-token sink: {most}, {below}; {hidden}"
         else:
             n = int(self.scores.scored.sum())
-            found = f"{len(first)} of {n} heads park on the first token {self.first_word}, {hidden}"
+            place = f"the first token {self.first_word}" if self.natural.texts.begun else self.first_word
+            found = f"{len(first)} of {n} heads park on {place}, {hidden}"
         return f"{found}; {self._checked()}"
 
     def _checked(self) -> str:
@@ -125,7 +131,7 @@ class SinkScan(OfCommand):
     def conditions(self) -> str:
         """What the numbers depend on."""
         c = self.config
-        begin = f"{self.first_word} first" if c.bos else "no BOS"
+        begin = f"{self.first_word} first" if self.natural.texts.begun else "no BOS"
         n = len(self.natural.first)
         return (
             f"T = {c.tokens} tokens, {begin}, no padding; {n} natural texts ({self.natural.texts.source}) and {n} of "

@@ -40,10 +40,15 @@ def run_scan(config: ScanSinks, model: Model | None = None) -> SinkScan:
     check_tau(config, job.model)
     assembler = Assembler(job.model.tokenizer, "none")
     texts = probe_texts(config, job.model, assembler)
-    with job.running("scan-sinks", config.question_asked()):
+    with job.running("scan-sinks", _question(config, texts)):
         scan = _scan(job, texts, assembler)
         job.keep(scan, files)
     return scan
+
+
+def _question(config: ScanSinks, texts: Sequence[Texts]) -> dict[str, Any]:
+    """With how the texts begin, whether it was said or left to the model."""
+    return {**config.question_asked(), "bos": texts[0].begun}
 
 
 def _scan(job: Job[ScanSinks], texts: tuple[Texts, Texts], assembler: Assembler) -> SinkScan:
@@ -107,7 +112,7 @@ def _scores(job: Job[ScanSinks], natural: Found, random: Found) -> tuple[HeadSco
     skipped = tuple(i for i in range(job.model.n_layers) if i not in job.model.seam.layers)
     common: dict[str, Any] = {
         "model": job.identity, "kv_heads": job.model.n_kv_heads, "skipped_layers": skipped,
-        "parameters": job.config.question_asked(),
+        "parameters": _question(job.config, (natural.texts,)),
     }  # fmt: skip
     scores = HeadScores.from_samples(natural.first, "sinks/first_token", **common)
     others = {"random": random.first, "hidden": natural.flagged(hidden=True), "strongest": natural.received()}

@@ -1,6 +1,6 @@
 """Probe texts of exactly T tokens: natural ones (the user's, or generated prose) and uniformly random tokens.
 
-All are equally long and unpadded; BOS stands first, exactly once, or nowhere.
+All are equally long and unpadded; BOS stands first, exactly once, or nowhere, as the model's texts begin.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from workbench import images
+from workbench.beginnings import begun, first_ids, without
 from workbench.errors import BadInput
 from workbench.models import Model
 from workbench.tasks.needle import Assembler, sentences_of
@@ -24,25 +25,26 @@ GENERATED = "bundled generated prose"
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """Texts of one kind, [samples, T] token ids, and where they come from."""
+    """Texts of one kind, [samples, T] token ids, and where they come from. begun: the first ids are BOS."""
 
     kind: str
     source: str
     tokens: Int[Tensor, "samples T"]
+    begun: bool
 
 
 def probe_texts(config: ScanSinks, model: Model, assembler: Assembler) -> tuple[Texts, Texts]:
-    """Natural and random texts. Raises BadInput for a tokenizer without BOS and for a text shorter than T."""
+    """Natural and random texts. Raises BadInput for BOS that the model has not and for a text shorter than T."""
     head = _head(config, model)
     room = config.tokens - len(head)
     if config.texts is None:
         natural, source = _generated(config, assembler, room), GENERATED
     else:
-        natural, source = _given(config, model, room), config.texts
+        natural, source = _given(config, model, head), config.texts
     pool = np.array([i for i in images.text_tokens(model) if i not in head])
     random = np.random.default_rng([config.seed, 1]).choice(pool, (config.samples, room))
     return tuple(
-        Texts(kind, where, torch.tensor([[*head, *map(int, row)] for row in rows], device=model.device))
+        Texts(kind, where, torch.tensor([[*head, *map(int, row)] for row in rows], device=model.device), bool(head))
         for kind, where, rows in (("natural", source, natural), ("random", "uniformly random tokens", random))
     )  # pyright: ignore[reportReturnType]
 
@@ -52,10 +54,7 @@ def _head(config: ScanSinks, model: Model) -> list[int]:
         raise BadInput(
             f"tokens={config.tokens}: {model.name} takes {model.context}; set tokens={model.context} or less"
         )
-    bos = model.tokenizer.bos_token_id
-    if config.bos and bos is None:
-        raise BadInput(f"{model.name}: its tokenizer has no BOS token; bos=false scans the texts as they are")
-    return [bos] if config.bos else []
+    return list(begun(model.tokenizer, config.bos))
 
 
 def _generated(config: ScanSinks, assembler: Assembler, room: int) -> list[list[int]]:
@@ -71,12 +70,11 @@ def _generated(config: ScanSinks, assembler: Assembler, room: int) -> list[list[
     return out
 
 
-def _given(config: ScanSinks, model: Model, room: int) -> list[list[int]]:
+def _given(config: ScanSinks, model: Model, head: list[int]) -> list[list[int]]:
     """Pieces of the user's files, spread evenly over all that there are."""
-    bos, pieces = model.tokenizer.bos_token_id, []
+    room, pieces = config.tokens - len(head), []
     for name, text in read_texts(str(config.texts)).items():
-        ids = list(model.tokenizer(text, add_special_tokens=False)["input_ids"])
-        ids = ids[1:] if bos is not None and ids[:1] == [bos] else ids
+        ids = without(head or first_ids(model.tokenizer), model.tokenizer(text, add_special_tokens=False)["input_ids"])
         if len(ids) < room:
             least = len(ids) + config.tokens - room
             raise BadInput(f"texts={name}: {least} tokens, shorter than tokens={config.tokens}; lower tokens=")
