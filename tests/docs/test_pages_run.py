@@ -19,6 +19,8 @@ ADDED = [page for page in doc_pages.PAGES if page.stem.startswith("add-")]
 """Run in test_additions, with what must come out."""
 RUN = [p for p in doc_pages.PAGES if p not in ADDED and any(block.runs for block in doc_pages.blocks(p))]
 COMES_OUT = {
+    "retrieval": lambda page: len(page["scan"].scores.at_least(0.1)) == 3,
+    "sinks": lambda page: len(page["scan"].parked) == 10,
     "views": lambda page: 20_000 < Path("patterns.html").stat().st_size < 1_000_000,
     "getting-started": lambda page: "amber coral moss willow" in page["said"] and page["masked"] != page["said"],
 }
