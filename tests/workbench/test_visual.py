@@ -1,23 +1,19 @@
-"""Scores of visual heads against float64 forwards of Hugging Face, one caption at a time, and on patterns made by hand."""
+"""Readings of visual heads against float64 forwards of Hugging Face, one caption at a time."""
 
 from __future__ import annotations
-
-from math import log
 
 import numpy as np
 import pytest
 import tiny_architectures
 import tiny_models
 import torch
+from flooding import entropy_by_hand
 from tiny_models import IMAGE, PATCHES
 
 import workbench as wb
-from workbench import bootstrap, images, visual
+from workbench import images, visual
 from workbench.errors import BadInput
 from workbench.images import Prompt
-from workbench.tasks.scene_answers import PLACEHOLDER
-from workbench.tasks.scenes import DESCRIBE, scenes
-from workbench.visual.reading import outputs
 from workbench.visual.told import Told
 
 N, FIRST = 9, 2
@@ -79,24 +75,6 @@ def forward(hf, told: Told, row: int, kind: str = "seen", out: tuple[int, int] |
         for h in hooks:
             h.remove()
     return {"z": z, "attention": got.attentions, "stream": got.hidden_states, "logits": got.logits[0]}
-
-
-def entropy_by_hand(look: np.ndarray) -> float:
-    """Components by flooding, one cell at a time."""
-    above = np.maximum(look - look.mean(), 0)
-    left = {(i, j) for i, j in np.argwhere(above > 1e-3).tolist()}
-    sums = []
-    while left:
-        open_, total = [left.pop()], 0.0
-        while open_:
-            i, j = open_.pop()
-            total += above[i, j]
-            near = {(i + a, j + b) for a in (-1, 0, 1) for b in (-1, 0, 1)} & left
-            left -= near
-            open_ += near
-        sums.append(total)
-    p = np.array(sums) / np.sum(sums) if sums else np.full(look.size, 1 / look.size)
-    return float(-(p * np.log(p)).sum())
 
 
 def test_every_number_of_a_reading_equals_float64_forwards_of_single_captions(plain, told, seen):
@@ -278,59 +256,6 @@ def seeing_prompt(kind: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
                "mm_token_type_ids": (x == IMAGE).long()}  # fmt: skip
 
 
-def test_a_contrast_is_the_difference_of_means_and_its_interval_resamples_pictures():
-    rng = np.random.default_rng(0)
-    n, pictures = 400, np.repeat(np.arange(100), 4)
-    invented = rng.random(n) < 0.3
-    lift = np.array([[0.0, 0.5], [1.0, -0.5]])
-    effects = rng.normal(size=(n, 2, 2)) + 3 + rng.normal(size=(100, 1, 1))[pictures] + invented[:, None, None] * lift
-    scores = visual.causal_contrast(effects, invented, [f"p{i}" for i in pictures])
-    np.testing.assert_allclose(scores.values, effects[invented].mean(0) - effects[~invented].mean(0), atol=1e-9)
-    low, high = scores.interval()
-    draws = []
-    for _ in range(2000):
-        take = np.concatenate([np.flatnonzero(pictures == p) for p in rng.integers(100, size=100)])
-        one, kind = effects[take], invented[take]
-        draws.append(one[kind].mean(0) - one[~kind].mean(0))
-    direct = np.quantile(draws, [0.025, 0.975], axis=0)
-    np.testing.assert_allclose(high - low, direct[1] - direct[0], rtol=0.12)
-    assert low[1, 0] > 0 > high[1, 1]
-    low, high = scores.interval(0.999)
-    assert (low < lift).all() and (lift < high).all()
-    shuffled = visual.causal_contrast(effects, rng.permutation(invented), [f"p{i}" for i in pictures])
-    low, high = shuffled.interval(0.999)
-    assert (low < 0).all() and (high > 0).all(), "labels that say nothing give no contrast"
-    with pytest.raises(BadInput, match="0 of 400 words are invented"):
-        visual.causal_contrast(effects, np.zeros(n, dtype=bool), ["p"] * n)
-
-
-def test_entropy_of_maps_made_by_hand():
-    def of(*cells: tuple[int, int], side: int = 6, weight: float = 0.1) -> float:
-        look = np.zeros((side, side))
-        for cell in cells:
-            look[cell] += weight
-        return visual.spatial_entropy(look)
-
-    assert of((1, 1)) == of((1, 1), (1, 2), (2, 2)) == 0, "one place"
-    assert of((1, 1), (2, 2)) == 0, "neighbours at a corner are neighbours"
-    assert of((0, 0), (5, 5)) == pytest.approx(log(2))
-    assert of((0, 0), (0, 5), (5, 0), (5, 5)) == pytest.approx(log(4))
-    assert visual.spatial_entropy(np.full((6, 6), 0.02)) == pytest.approx(log(36)), "an even map"
-    rng = np.random.default_rng(1)
-    maps = [rng.dirichlet(np.full(49, a)).reshape(7, 7) for a in (0.05, 0.3, 1.0, 5.0) for _ in range(20)]
-    for look in maps:
-        assert visual.spatial_entropy(look) == pytest.approx(entropy_by_hand(look), abs=1e-9)
-
-
-def test_the_elbow_of_sorted_sums():
-    def above(*sums: float) -> list[int]:
-        return np.flatnonzero(visual.elbow(np.array(sums))).tolist()
-
-    assert above(0.01, 0.9, 0.0, 0.8, 0.02, 0.03) == [1, 3]
-    assert above(0.9, 0.9, 0.9, 0.9, 0.85, 0.0) == [0, 1, 2, 3, 4]
-    assert above(0.3, 0.2, 0.1) == [0, 1, 2] and above(0.5, 0.5) == [0, 1], "a straight curve has no elbow"
-
-
 def test_localised_heads_come_first_and_blind_ones_are_not_scored(seen):
     from dataclasses import replace
 
@@ -342,76 +267,6 @@ def test_localised_heads_come_first_and_blind_ones_are_not_scored(seen):
     assert scores.values[0, 1] == pytest.approx(-0.7) and scores.parameters["kept"] == 2
     with pytest.raises(BadInput, match="is not known for this model"):
         visual.localisation(replace(seen, entropy=entropy * np.nan))
-
-
-class Pieces:
-    """Tokens as pieces of words, as byte-pair encodings have them."""
-
-    def decode(self, ids, skip_special_tokens, clean_up_tokenization_spaces):
-        assert not clean_up_tokenization_spaces
-        return "".join(self.table[i] for i in ids if not (skip_special_tokens and self.table[i].startswith("<")))
-
-    table = ("<s>", "A", " ca", "r", ",", " two", " fi", "re", " hydrant", "s", " and", " a", " wine", " glass", ".")
-
-
-def test_words_are_found_at_the_token_that_begins_them():
-    ids = list(range(15))
-    found = visual.spoken(Pieces(), ids, ["car", "wine glass"], row=4)
-    assert [(w.row, w.step, w.object, w.invented) for w in found] == [
-        (4, 2, "car", False), (4, 6, "fire hydrant", True), (4, 12, "wine glass", False),
-    ]  # fmt: skip
-    assert visual.spoken(Pieces(), [1, 14], ["car"]) == []
-    with pytest.raises(BadInput, match="'unicorn' is no word"):
-        visual.spoken(Pieces(), ids, ["unicorn"])
-
-
-@pytest.fixture(scope="module")
-def bundled():
-    model = wb.load("llava")
-    shown = scenes("score", 40, counterfactual=True)
-    asked = images.prompt(model, [PLACEHOLDER + DESCRIBE] * len(shown), [s.image for s in shown])
-    return model, shown, visual.tell(model, asked)
-
-
-def said_words(model, shown, told) -> list[visual.Word]:
-    return [
-        w
-        for i, s in enumerate(shown)
-        for w in visual.spoken(model.tokenizer, told.said[i, : told.length[i]].tolist(), s.objects, row=i)
-    ]
-
-
-def test_the_bundled_model_tells_and_is_read(bundled):
-    model, shown, told = bundled
-    assert len(set(told.length.tolist())) > 3, "captions of several lengths"
-    for w in said_words(model, shown, told):
-        assert model.tokenizer.decode([int(told.said[w.row, w.step])]).strip() == w.object
-        assert w.invented == (w.object not in shown[w.row].objects)
-    seen = visual.read(model, told)
-    for scores in (
-        visual.image_mass(seen),
-        visual.vhd(seen),
-        visual.vhd(seen, against="blank"),
-        visual.localisation(seen),
-    ):
-        assert scores.n == len(shown) and scores.scored.any()
-    z = outputs(told.seen())
-    assert z.name == "outputs"
-    mass = visual.image_mass(seen).values
-    assert mass.max() > 0.5 and mass.min() < 0.2, "heads differ in how much they look at the picture"
-
-
-def test_a_shuffled_label_gives_no_contrast_in_the_bundled_model(bundled):
-    model, shown, told = bundled
-    said = said_words(model, shown, told)
-    effects = visual.word_effects(model, told, said)
-    pictures, invented = [shown[w.row].name for w in said], np.array([w.invented for w in said])
-    assert invented.sum() > 10
-    real, rng = visual.causal_contrast(effects, invented, pictures), np.random.default_rng(0)
-    away = [float((bootstrap.settled(s.interval()[0]) > 0).sum() + (s.interval()[1] < 0).sum()) for s in (
-        real, *(visual.causal_contrast(effects, rng.permutation(invented), pictures) for _ in range(10))
-    )]  # fmt: skip
-    assert away[0] > 2 * np.mean(away[1:]) and np.mean(away[1:]) < 0.15 * real.values.size, away
 
 
 def test_what_cannot_be_meant_is_said_in_a_line(llava, told, seen):

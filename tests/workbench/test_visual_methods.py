@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import visual_hooks
+from visual_hooks import HEADS, LAYERS, class_rows, head_scores
 
 import workbench as wb
 from workbench import visual_methods
 from workbench.errors import BadInput, Unsupported
-from workbench.heads import HeadScores
 from workbench.interventions import Intervention
-from workbench.reference_models import catalogue
-from workbench.tasks.object_words import object_words
 from workbench.tasks.scenes import scenes
 from workbench.tasks.wording import asking, describing
 from workbench.visual_methods import VisualMethod, discover, method_edits, named, scores, two_strength
 from workbench.visual_methods import sinks_to_evidence as var
 from workbench.visual_methods.asked import Asked
 from workbench.visual_methods.pictures import Pictures
-from workbench.visual_methods.saying import Said, captions, said_surely
-from workbench.visual_methods.trivial import biases, ended, lengths, truncated, without_unsure
 
 METHODS = discover()
-LAYERS, HEADS, MORE = 4, 8, 5
+MORE = 5
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +49,6 @@ def var_with_sinks(monkeypatch, model, shown):
     monkeypatch.setattr(var, "default_tau", lambda _: 1.6)
 
 
-def head_scores(seed: int = 0) -> dict[str, HeadScores]:
-    rng = np.random.default_rng(seed)
-    return {
-        n: HeadScores(rng.normal(size=(LAYERS, HEADS)), n) for n in (scores.VHD, scores.CONTRAST, scores.IMAGE_MASS)
-    }
-
-
 def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 3e-5) -> None:
     """float32: of max|logit|."""
     assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
@@ -69,197 +57,6 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 3e-5) -> 
 def naive(model, shown, text, points: dict) -> torch.Tensor:
     """Logits of the plain bridge with hooks by name."""
     return model.bridge.run_with_hooks(text, fwd_hooks=list(points.items()), **shown.inputs)
-
-
-def picture(shown, b: int) -> dict:
-    return {"pixel_values": shown.inputs["pixel_values"][b : b + 1]}
-
-
-# one function a method: the hooks that it stands for, written out head by head
-
-
-def hooks_amplify(model, shown, strength, alphas=None):
-    def hook(s, hook):
-        s, layer = s.clone(), hook.layer()
-        for b, columns in enumerate(shown.parts):
-            for h in range(HEADS):
-                a = strength * (1.0 if alphas is None else alphas[layer, h])
-                for q in range(shown.tokens.shape[1] - 1, s.shape[2]):
-                    part = s[b, h, q, list(columns)]
-                    s[b, h, q, list(columns)] = part + a * part.abs()
-        return s
-
-    return {f"blocks.{i}.attn.hook_attn_scores": hook for i in range(LAYERS)}
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """1 for the lowest of all, divided by the mean rank."""
-    flat = values.ravel()
-    return np.array([1 + sum(x < y for x in flat) for y in flat]).reshape(values.shape) / ((len(flat) + 1) / 2)
-
-
-def hooks_by_divergence(model, shown, strength):
-    return hooks_amplify(model, shown, strength, ranks(head_scores()[scores.VHD].values))
-
-
-def hooks_by_contrast(model, shown, strength):
-    return hooks_amplify(model, shown, strength, ranks(-head_scores()[scores.CONTRAST].values))
-
-
-def hooks_suppress(model, shown, strength):
-    values = head_scores()[scores.CONTRAST].values
-    order = sorted(((values[i, h], i, h) for i in range(LAYERS) for h in range(HEADS)), reverse=True)
-    chosen = [(i, h) for v, i, h in order if v > 0][: int(strength)]
-
-    def hook(p, hook):
-        p, start = p.clone(), max(shown.parts[0]) + 1
-        for layer, h in chosen:
-            for b in range(len(p) if layer == hook.layer() else 0):
-                for q in range(shown.tokens.shape[1] - 1, p.shape[2]):
-                    if p[b, h, q, start:].sum() > 0.4:
-                        p[b, h, q, start:] = 0
-        return p
-
-    return {f"blocks.{i}.attn.hook_pattern": hook for i in range(LAYERS)}
-
-
-def hooks_route(model, shown, strength):
-    values = head_scores()[scores.IMAGE_MASS].values
-
-    def hook(z, hook):
-        z = z.clone()
-        worst = int(np.argmin(values[hook.layer()]))
-        z[:, shown.tokens.shape[1] - 1 :, worst] *= 1 - strength
-        return z
-
-    return {f"blocks.{i}.attn.hook_z": hook for i in range(LAYERS)}
-
-
-def reinforced(model, shown, strength) -> list[dict[int, set[int]]]:
-    """VHR's heads, picture by picture and layer by layer, a forward for each."""
-    out = []
-    for b in range(len(shown)):
-        x = shown.tokens[b : b + 1]
-        _, blind = model.bridge.run_with_cache(x[:, ~shown.inside[b]])
-        chosen: dict[int, set[int]] = {}
-        for layer in (1, 2, 3):
-            found = {}
-
-            def scale(z, hook, chosen=chosen, found=found):
-                for h in chosen.get(hook.layer(), ()):
-                    z[:, -1, h] *= strength
-                found[hook.layer()] = z[0, -1].clone()
-                return z
-
-            points = [(f"blocks.{i}.attn.hook_z", scale) for i in range(LAYERS)]
-            model.bridge.run_with_hooks(x, fwd_hooks=points, **picture(shown, b))
-            without = blind[f"blocks.{layer}.attn.hook_z"][0, -1]
-            vhd = [float((found[layer][h] - without[h]).norm()) for h in range(HEADS)]
-            size = [float((without[h] ** 2).sum()) for h in range(HEADS)]
-            far = [
-                v > statistics.mean(vhd) + statistics.pstdev(vhd)
-                and s > statistics.mean(size) + statistics.pstdev(size)
-                for v, s in zip(vhd, size, strict=True)
-            ]
-            vhd = [0.0 if f else v for f, v in zip(far, vhd, strict=True)]
-            chosen[layer] = {h for h in range(HEADS) if vhd[h] > statistics.median(vhd)}
-        out.append(chosen)
-    return out
-
-
-def hooks_reinforce(model, shown, strength):
-    chosen = reinforced(model, shown, strength)
-
-    def hook(z, hook):
-        z = z.clone()
-        for b, layers in enumerate(chosen):
-            for h in layers.get(hook.layer(), ()):
-                z[b, shown.tokens.shape[1] - 1 :, h] *= strength
-        return z
-
-    return {f"blocks.{i}.attn.hook_z": hook for i in range(LAYERS)}
-
-
-def class_rows(model, shown) -> list[torch.Tensor]:
-    """Attention of the class token from Hugging Face's own eager tower, [b, parts] a layer."""
-    from transformers import AutoModelForImageTextToText
-
-    hf = AutoModelForImageTextToText.from_pretrained(
-        catalogue.folder("llava"), dtype=torch.float32, attn_implementation="eager"
-    )
-    out = hf.model.vision_tower(shown.inputs["pixel_values"], output_attentions=True)
-    return [a.mean(1)[:, 0, 1:] for a in out.attentions]
-
-
-def hooks_two_strength(model, shown, strength):
-    rows, marks = class_rows(model, shown), []
-    for b, columns in enumerate(shown.parts):
-        near, far = rows[0][b].tolist(), rows[2][b].tolist()
-        local = sorted(range(16), key=lambda i: -near[i])[:4]
-        low, high = np.percentile(far, 25), np.percentile(far, 75)
-        outliers = [i for i in range(16) if far[i] > high + 1.5 * (high - low) and i not in local]
-        marks.append({**{columns[i]: strength for i in local}, **{columns[i]: strength * 4 / 7 for i in outliers}})
-
-    def hook(s, hook):
-        s = s.clone()
-        for b, marked in enumerate(marks):
-            for column, a in marked.items():
-                for q in range(shown.tokens.shape[1] - 1, s.shape[2]):
-                    s[b, :, q, column] += a * s[b, :, q, column].abs()
-        return s
-
-    return {f"blocks.{i}.attn.hook_attn_scores": hook for i in range(LAYERS)}
-
-
-def evidence(model, shown, strength) -> list[dict[tuple[int, int], tuple[list[int], list[int]]]]:
-    """VAR's heads with their sinks and receivers, picture by picture and layer by layer."""
-    out = []
-    for b, columns in enumerate(shown.parts):
-        found: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
-        for layer in range(LAYERS):
-
-            def hook(p, hook, found=found):
-                p = p.clone()
-                for h in range(HEADS):
-                    if (hook.layer(), h) in found:
-                        p[0, h, -1] = moved(p[0, h, -1], *found[hook.layer(), h], strength)
-                return p
-
-            points = [(f"blocks.{i}.attn.hook_pattern", hook) for i in range(layer)]
-            with model.bridge.hooks(fwd_hooks=points):
-                _, cache = model.bridge.run_with_cache(shown.tokens[b : b + 1], **picture(shown, b))
-            x, p = cache[f"blocks.{layer}.hook_resid_pre"][0], cache[f"blocks.{layer}.attn.hook_pattern"][0, :, -1]
-            phi = {c: max(abs(float(x[c, d])) for d in (5, 40)) / float((x[c] ** 2).mean().sqrt()) for c in columns}
-            sinks = [c for c in columns if phi[c] >= 1.6]
-            rest = [c for c in columns if c not in sinks]
-            for h in range(HEADS):
-                all_, on = float(p[h, list(columns)].sum()), float(p[h, sinks].sum())
-                if sinks and rest and all_ >= 0.2 and on / all_ <= 0.5:
-                    found[layer, h] = (sinks, rest)
-        out.append(found)
-    return out
-
-
-def moved(row, sinks, rest, strength):
-    new, freed = row.clone(), strength * float(row[sinks].sum())
-    new[sinks] = row[sinks] * (1 - strength)
-    new[rest] = row[rest] + freed * row[rest] / row[rest].sum()
-    return new
-
-
-def hooks_sinks_to_evidence(model, shown, strength):
-    found = evidence(model, shown, strength)
-    assert any(found) and not all(len(f) == LAYERS * HEADS for f in found), "some heads, not all"
-
-    def hook(p, hook):
-        p = p.clone()
-        for b, heads in enumerate(found):
-            for (layer, h), (sinks, rest) in heads.items():
-                for q in range(shown.tokens.shape[1] - 1, p.shape[2] if layer == hook.layer() else 0):
-                    p[b, h, q] = moved(p[b, h, q], sinks, rest, strength)
-        return p
-
-    return {f"blocks.{i}.attn.hook_pattern": hook for i in range(LAYERS)}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -271,7 +68,8 @@ def test_a_method_equals_its_hooks(model, shown, text, name, var_with_sinks):
     start = [shown.tokens.shape[1] - 1]
     ours = model.forward(text, inputs=shown.inputs, edits=edits, decode_from=start).logits
     plain = model.forward(text, inputs=shown.inputs).logits
-    close(ours, naive(model, shown, text, globals()[f"hooks_{name.replace('-', '_')}"](model, shown, strength)))
+    points = getattr(visual_hooks, f"hooks_{name.replace('-', '_')}")(model, shown, strength)
+    close(ours, naive(model, shown, text, points))
     changed = (ours - plain).abs().amax((0, 2)) > 1e-4 * plain.abs().max()
     assert changed[start[0] :].any() and not changed[: start[0]].any(), "from the row of the first new token on"
 
@@ -400,57 +198,6 @@ def test_ranks_of_scores():
         (1, 0),
     )
     assert scores.best_of_layers(values, 1) == ((0, 0), (1, 1))
-
-
-@torch.no_grad()
-def test_captions_and_how_sure_they_are(model, shown):
-    said = said_surely(model, shown, 40)
-    assert [s.text for s in said] == captions(model, shown, 40)
-    for b, one in enumerate(said):
-        ids = [*shown.tokens[b].tolist(), *model.tokenizer(one.text, add_special_tokens=False)["input_ids"]]
-        logits = model.bridge(torch.tensor([ids]), return_type="logits", **picture(shown, b))[0].log_softmax(-1)
-        start = shown.tokens.shape[1]
-        expected = [float(logits[i - 1, ids[i]]) for i in range(start, len(ids))]
-        assert len(one.log_p) == len(one.ends) == len(expected) and one.ends[-1] == len(one.text)
-        assert np.allclose(one.log_p, expected, atol=1e-3)
-        mention = object_words().mentions(one.text)[0]
-        word = one.text[: mention.start].split()
-        assert one.log_probability(mention.start, mention.end) == pytest.approx(expected[len(word)], abs=1e-3)
-
-
-@torch.no_grad()
-def test_a_sooner_end_is_that_of_decoding(model, shown):
-    """By a hook on the logits, which generates anew."""
-    said, stop = said_surely(model, shown, 40), model.stop_tokens
-    grid = biases(said)
-    assert len(grid) > 6 and sorted(grid) == list(grid)
-    for bias in (0.0, *grid, 1e4):
-
-        def hook(logits, hook, bias=bias):
-            logits = logits.clone()
-            logits[..., stop] += bias * (1 + 1e-6)  # what was overtaken exactly stays said
-            return logits
-
-        with model.bridge.hooks(fwd_hooks=[("unembed.hook_out", hook)]):
-            expected = captions(model, shown, 40)
-        assert [ended(s, bias * (1 + 1e-6)) for s in said] == expected
-    assert expected == [""] * len(shown) and len({ended(said[0], b) for b in grid}) > 2
-
-
-def test_trivial_means_by_hand():
-    log_p = tuple(math.log(p) for p in (1, 0.9, 1, 1, 0.5, 0.4))
-    said = Said("a cup and a tv set", (1, 5, 9, 11, 14, 18), log_p, (9, 9, 4, 9, 2, 9))
-    assert ended(said, 2) == said.text and ended(said, 3) == "a cup and a" and ended(said, 5) == "a cup"
-    assert ended(said, 10) == "" and biases([said]) == (2, 4, 9)
-    assert said.log_probability(2, 5) == pytest.approx(math.log(0.9))
-    words = object_words()
-    assert [m.object for m in words.mentions(said.text)] == ["cup", "tv"]
-    assert without_unsure(said, 0.2, words) == said.text
-    assert [m.object for m in words.mentions(without_unsure(said, 0.6, words))] == ["cup"]
-    assert [m.object for m in words.mentions(without_unsure(said, 0.95, words))] == []
-    assert truncated("a cup and a tv", 2) == "a cup" and truncated("a cup", 9) == "a cup"
-    assert lengths(["a b c d", "a"]) == (3, 2, 1)
-    assert len(lengths(["a " * 400])) <= 40
 
 
 def test_a_text_of_questions(model):
