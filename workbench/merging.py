@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MERGED: ContextVar[Parts | None] = ContextVar("MERGED", default=None)
 """The parts that the command at hand ends."""
-UNSAID = ("out", "device", "shard", "engine", "trust_remote_code")
+UNSAID = ("out", "device", "memory", "shard", "engine", "trust_remote_code")
 NAMED = 3
 """Units or shards that an error names."""
 
@@ -99,10 +99,12 @@ def recorded(config: type) -> list[str]:
 
 
 def in_words(config: Any) -> dict[str, str]:
-    """What a config was asked, as it would be typed."""
-    from workbench.options import written
+    """What a config was asked beside its defaults, as it would be typed."""
+    from workbench.options import options_of, written
 
-    return {key: written(getattr(config, key)) for key in recorded(type(config))}
+    defaults = options_of(type(config))
+    said = {key: getattr(config, key) for key in recorded(type(config))}
+    return {key: written(value) for key, value in said.items() if value != defaults[key].default}
 
 
 def _found(paths: Sequence[str]) -> list[Path]:

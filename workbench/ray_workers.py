@@ -162,7 +162,7 @@ def connect() -> bool:
         return False
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        where = f" ({' '.join(str(error).split())[:120]})" if address != "auto" else ""
+    except Exception as error:  # no cluster, another version of Ray, another token
+        where = "" if isinstance(error, ConnectionError) else f" ({' '.join(str(error).split())[:160]})"
         raise RunError(NO_CLUSTER + where) from None
     return True

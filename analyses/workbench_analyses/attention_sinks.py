@@ -13,8 +13,9 @@ import chz
 from workbench.command import Command
 from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.model_options import MODEL, AttendingOptions
+from workbench.model_options import MODEL
 from workbench.option_values import at_least, one_of
+from workbench.spread_options import SpreadOptions
 
 if TYPE_CHECKING:
     from workbench.models import Model
@@ -25,7 +26,7 @@ LEAST_LENGTH = 64
 
 
 @chz.chz
-class ScanSinks(AttendingOptions):
+class ScanSinks(SpreadOptions):
     """Options of the scan."""
 
     model: str = chz.field(default="llama", doc=MODEL)

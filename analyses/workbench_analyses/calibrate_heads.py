@@ -13,8 +13,9 @@ import chz
 from workbench.command import Command
 from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.model_options import MODEL, AttendingOptions
+from workbench.model_options import MODEL
 from workbench.option_values import RECEIVERS, SINK_RULES, either, one_of
+from workbench.spread_options import SpreadOptions
 
 if TYPE_CHECKING:
     from workbench.models import Model
@@ -27,7 +28,7 @@ LEAST = 40
 
 
 @chz.chz
-class CalibrateHeads(AttendingOptions):
+class CalibrateHeads(SpreadOptions):
     """Options of the experiment."""
 
     model: str = chz.field(default="llama", doc=MODEL)

@@ -101,6 +101,28 @@ def test_the_list_may_be_stable_before_all_units_are_looked_at(tmp_path, capsys)
     assert {f: v for f, v in one.items() if "shards/" not in f} == {f: v for f, v in two.items() if "shards/" not in f}
 
 
+OTHERS = {
+    "scan-sinks": "scan-sinks model=planted-sink tokens=64 samples=8 recent=8 epsilon_tokens=16 proof=none",
+    "calibrate": "calibrate model=planted-calibrate samples=200 draws=19",
+    "calibrate a list": "calibrate model=planted-calibrate samples=80 draws=19 heads={heads}",
+}
+
+
+@pytest.mark.parametrize(
+    "command", ["scan-sinks", *(pytest.param(c, marks=pytest.mark.slow) for c in list(OTHERS)[1:])]
+)
+def test_other_commands_are_merged_from_their_first_stage(tmp_path, command, monkeypatch):
+    monkeypatch.setattr("workbench_analyses.sinks.scan.AT_ONCE", 256)
+    (tmp_path / "heads.json").write_text("[[1, 0]]")
+    words = OTHERS[command].format(heads=tmp_path / "heads.json").split()
+    assert scan(tmp_path / "one", words=words) == 0
+    shards(tmp_path / "two", 2, words=words)
+    assert all(list((part(tmp_path / "two", i) / "shards").iterdir()) for i in range(2))
+    assert main(["merge", str(tmp_path / "two")]) == 0
+    one, two = (files(whole(tmp_path / name)) for name in ("one", "two"))
+    assert one == two and len([f for f in one if f.startswith("shards/")]) > 3
+
+
 def test_a_shard_says_what_it_did_and_done_again_does_nothing(out, capsys, monkeypatch):
     monkeypatch.setattr(units, "_score", lambda *_: pytest.fail("computed again"))
     before = files(part(out, 1))

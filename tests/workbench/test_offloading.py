@@ -98,6 +98,7 @@ def test_what_reads_weights_itself_is_refused(pair, tokens):
         wb.patching.activation_effects(part, tokens, tokens.flip(1), answers)
 
 
+@pytest.mark.slow
 def test_a_scan_finds_the_same_scores(tmp_path):
     scan, options = wb.analyses.retrieval_heads.scan, dict(
         lengths=(96,), depths=(50.0,), rounds=6, until=None, proof="none", out=None)  # fmt: skip

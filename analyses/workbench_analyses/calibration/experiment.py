@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from workbench.paired import discordant, flips_for, mcnemar_p, sign_flip_p
 from workbench.progress import Report
 from workbench.runs import Run
 from workbench.sinks import LEAST_QUERIES, prompt_sinks
+from workbench.spreading import Gave, Unit
 from workbench.tasks.assembling import Assembler
 from workbench.tasks.choices import ChoiceSample, choice_samples
 from workbench_analyses.calibrate_heads import LEAST, CalibrateHeads
@@ -66,7 +68,8 @@ def run_experiment(config: CalibrateHeads, model: Model | None = None) -> Calibr
             config, model.label, job.identity, layers, model.n_layers, measured, judgement, job.cost(), job.path
         )
         job.keep(result, files)
-    return result
+        return result
+    return job.part_done
 
 
 def _check(config: CalibrateHeads, model: Model, samples: Sequence[ChoiceSample]) -> None:
@@ -96,11 +99,10 @@ def _alone(work: _Work, samples: Sequence[ChoiceSample], report: Report) -> Alon
     """Each head's paired effect on the selecting half, with its tests."""
     config, parts = work.config, []
     chunks = [samples[i : i + UNIT] for i in range(0, len(samples), UNIT)]
-    for i, chunk in enumerate(chunks):
-        parts.append(
-            work.job.remember(f"alone-{i}", lambda c=chunk: (each_alone(config, work.model, work.layers, c), {}))[0]
-        )
-        report(i + 1, len(chunks))
+    units = [Unit(f"alone-{i}", partial(_each, work, chunk), len(chunk)) for i, chunk in enumerate(chunks)]
+    for arrays, _ in work.job.spread(units):
+        parts.append(arrays)
+        report(len(parts), len(units))
     margin = np.concatenate([p["margin"] for p in parts])
     change, sinks = (np.concatenate([p[name] for p in parts], -1) for name in ("change", "sinks"))
     tried = _tried(work)
@@ -114,6 +116,10 @@ def _alone(work: _Work, samples: Sequence[ChoiceSample], report: Report) -> Alon
     )  # fmt: skip
 
 
+def _each(work: _Work, samples: Sequence[ChoiceSample]) -> Gave:
+    return each_alone(work.config, work.model, work.layers, samples), {}
+
+
 def _corrected(p: np.ndarray) -> np.ndarray:
     from scipy.stats import false_discovery_control
 
@@ -123,9 +129,10 @@ def _corrected(p: np.ndarray) -> np.ndarray:
 def _given(work: _Work, heads: Heads, samples: Sequence[ChoiceSample], report: Report) -> Given:
     """Where a given list has something to calibrate, on the half that judges it."""
     chunks, parts = [samples[i : i + UNIT] for i in range(0, len(samples), UNIT)], []
-    for i, chunk in enumerate(chunks):
-        parts.append(work.job.remember(f"sinks-{i}", lambda c=chunk: (_sinks(work, c), {}))[0]["sinks"])
-        report(i + 1, len(chunks))
+    units = [Unit(f"sinks-{i}", partial(_sinks, work, chunk), len(chunk)) for i, chunk in enumerate(chunks)]
+    for arrays, _ in work.job.spread(units):
+        parts.append(arrays["sinks"])
+        report(len(parts), len(units))
     sinks = np.concatenate(parts, -1) > 0
     tried = _tried(work)
     eligible = sum(int(sinks[h].sum()) for h in heads), len(heads) * len(samples)
@@ -134,9 +141,9 @@ def _given(work: _Work, heads: Heads, samples: Sequence[ChoiceSample], report: R
     )
 
 
-def _sinks(work: _Work, samples: Sequence[ChoiceSample]) -> dict[str, np.ndarray]:
+def _sinks(work: _Work, samples: Sequence[ChoiceSample]) -> Gave:
     found = prompt_sinks(work.model, [s.prompt for s in samples], rule_of(work.config))
-    return {"sinks": found.sum(-1).permute(0, 2, 1).cpu().numpy()}
+    return {"sinks": found.sum(-1).permute(0, 2, 1).cpu().numpy()}, {}
 
 
 def _tried(work: _Work) -> Heads:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from workbench import probes
 from workbench.heads import Head, HeadScores
@@ -16,6 +18,7 @@ from workbench.reference_models.catalogue import PLANTED
 from workbench.runs import Run
 from workbench.scores_io import score_files
 from workbench.sinks import LEAST_QUERIES, SHARE_OF_TEXT
+from workbench.spreading import Gave, Unit
 from workbench.tasks.needle import Assembler
 from workbench_analyses.attention_sinks import ScanSinks
 from workbench_analyses.sinks import passes
@@ -43,7 +46,8 @@ def run_scan(config: ScanSinks, model: Model | None = None) -> SinkScan:
     with job.running("scan-sinks", _question(config, texts)):
         scan = _scan(job, texts, assembler)
         job.keep(scan, files)
-    return scan
+        return scan
+    return job.part_done
 
 
 def _question(config: ScanSinks, texts: Sequence[Texts]) -> dict[str, Any]:
@@ -53,9 +57,10 @@ def _question(config: ScanSinks, texts: Sequence[Texts]) -> dict[str, Any]:
 
 def _scan(job: Job[ScanSinks], texts: tuple[Texts, Texts], assembler: Assembler) -> SinkScan:
     config, model = job.config, job.model
-    firsts = [_first(job, t) for t in texts]
-    dims = passes.sink_dimensions(firsts[0], config.massive_least, config.massive_ratio)
-    natural, random = (_found(job, t, first, dims) for t, first in zip(texts, firsts, strict=True))
+    gave = _first(job, texts)
+    first = [gave[f"natural-{i}"] for i in range(len(_starts(texts[0])))]
+    dims = passes.sink_dimensions(first, config.massive_least, config.massive_ratio)
+    natural, random = (_found(job, t, gave, dims) for t in texts)
     parked = natural.parked(config.epsilon)
     near = not parked
     checked = parked[: config.checked] if parked else natural.parked(0.0)[: min(NEAREST, config.checked)]
@@ -88,24 +93,35 @@ def _batches(texts: Texts) -> list[Any]:
     return [texts.tokens[a:b] for a, b in zip(starts, [*starts[1:], len(texts.tokens)], strict=True)]
 
 
-def _first(job: Job[ScanSinks], texts: Texts) -> list[passes.Arrays]:
-    out, batches, report = [], _batches(texts), job.stages.stage(f"{texts.kind} texts")
-    for i, tokens in enumerate(batches):
-        unit = f"{texts.kind}-{i}"
-        out.append(job.remember(unit, lambda t=tokens: (passes.first_pass(job.model, t, job.config), {}))[0])
-        report(i + 1, len(batches))
+def _first(job: Job[ScanSinks], texts: Sequence[Texts]) -> dict[str, passes.Arrays]:
+    """By the name of its unit, what needs nothing but texts: the first pass, the first token's rate in their beginnings."""
+    units, out, report = [], {}, job.stages.stage("texts")
+    for t in texts:
+        for i, tokens in enumerate(_batches(t)):
+            few = tokens[:, : job.config.epsilon_tokens]
+            units.append(Unit(f"{t.kind}-{i}", partial(_pass, job, tokens), tokens.numel()))
+            units.append(Unit(f"{t.kind}-{i}-short", partial(_rate, job.model, few), few.numel()))
+    for unit, (arrays, _) in zip(units, job.spread(units), strict=True):
+        out[unit.name] = arrays
+        report(len(out), len(units))
     return out
 
 
-def _found(job: Job[ScanSinks], texts: Texts, first: Sequence[passes.Arrays], dims: list[int]) -> Found:
-    second, short = [], []
-    for i, tokens in enumerate(_batches(texts)):
-        rows = first[i]["candidates"]
-        unit, few = f"{texts.kind}-{i}-rows", tokens[:, : job.config.epsilon_tokens]
+def _pass(job: Job[ScanSinks], tokens: Tensor) -> Gave:
+    return passes.first_pass(job.model, tokens, job.config), {}
+
+
+def _rate(model: Model, tokens: Tensor) -> Gave:
+    return {"rate": passes.first_token_rate(model, tokens)}, {}
+
+
+def _found(job: Job[ScanSinks], texts: Texts, gave: Mapping[str, passes.Arrays], dims: list[int]) -> Found:
+    names = [f"{texts.kind}-{i}" for i in range(len(_starts(texts)))]
+    first, short, second = [gave[n] for n in names], [gave[f"{n}-short"]["rate"] for n in names], []
+    for name, tokens in zip(names, _batches(texts), strict=True):
+        rows, unit = gave[name]["candidates"], f"{name}-rows"
         second.append(job.remember(unit, lambda t=tokens, r=rows: (passes.second_pass(job.model, t, r, dims), {}))[0])
-        unit = f"{texts.kind}-{i}-short"
-        short.append(job.remember(unit, lambda t=few: ({"rate": passes.first_token_rate(job.model, t)}, {}))[0])
-    return found(texts, first, second, np.concatenate([s["rate"] for s in short]), _starts(texts))
+    return found(texts, first, second, np.concatenate(short), _starts(texts))
 
 
 def _scores(job: Job[ScanSinks], natural: Found, random: Found) -> tuple[HeadScores, dict[str, HeadScores]]:
