@@ -11,6 +11,7 @@ import numpy as np
 
 from workbench.beginnings import first_ids, once
 from workbench.errors import BadInput
+from workbench.tasks.chat_templates import rendered
 
 NULL_QUERIES = ("N/A", "no")
 """What stands where a query would, to see which attention comes without one: the first that the vocabulary holds."""
@@ -79,9 +80,11 @@ class Assembler:
         if self.template == "none":
             return self.beginning([]), []
         mark = "\u241f"
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
-        )
+        text = rendered(self.tokenizer, [{"role": "user", "content": mark}], tokenize=False)
+        if text.count(mark) != 1:
+            raise BadInput(
+                "template=chat: the model's chat template does not say the user's text once; use template=none"
+            )
         left, right = text.split(mark)
         return self.beginning(self.ids(left)), self.ids(right)
 
