@@ -148,11 +148,11 @@ def _joint(a: Reductions, b: Reductions) -> Reductions | None:
 
 
 def _stacked(layers: Mapping[int, Found], n_layers: int) -> dict[str, Tensor]:
-    """[layers, batch, …] by suffix; what a layer does not give is NaN."""
+    """[layers, batch, …] by suffix, on the device of the first layer; what a layer does not give is NaN."""
     out = {}
     for suffix in next(iter(layers.values())):
-        parts = {i: found[suffix] for i, found in layers.items()}
-        example = next(iter(parts.values()))
+        example = next(iter(layers.values()))[suffix]
+        parts = {i: found[suffix].to(example.device) for i, found in layers.items()}
         if len(parts) == n_layers:
             out[suffix] = torch.stack([parts[i] for i in range(n_layers)])
             continue

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import chz
 
-from workbench import backend_names
+from workbench import backend_names, placing
 from workbench.option_values import CALM, DTYPES, EXACT_DTYPES, at_least, either, one_of
 
 MODEL = "bundled name, local Hugging Face folder or hub id"
@@ -31,7 +31,7 @@ class ModelOptions:
 
     seed: int = chz.field(default=0, doc="draws whatever is random")
     dtype: str = chz.field(default="float32", doc=either(DTYPES))
-    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
+    device: str | None = chz.field(default=None, doc=placing.DOC)
     trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     batch: int = chz.field(default=32, doc="rows in one forward")
     out: str | None = chz.field(default="runs", doc="where run folders go; none: write nothing")

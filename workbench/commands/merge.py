@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import chz
 
+from workbench import placing
 from workbench.command import Command, Result
 from workbench.errors import BadInput
 
@@ -15,7 +16,7 @@ class Merge:
     folders: tuple[str, ...] = chz.field(doc="folders of the shards, or the folder they lie in")
     mixed: bool = chz.field(default=False, doc="merge shards made with other versions, devices or batches, too")
     batch: int | None = chz.field(default=None, doc="rows in one forward from here on; default: as in the shards")
-    device: str | None = chz.field(default=None, doc="cpu, cuda, …; default: cuda where there is one")
+    device: str | None = chz.field(default=None, doc=placing.DOC)
     trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     out: str | None = chz.field(default=None, doc="where the run folder goes; default: beside the shards")
 
