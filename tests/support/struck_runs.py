@@ -40,6 +40,11 @@ class Struck(ABC):
     def begun(self) -> list[str]:
         return self.log.read_text().splitlines() if self.log.exists() else []
 
+    def said(self) -> list[str]:
+        """Lines of `home`/said, if the work says anything."""
+        said = self.home / "said"
+        return said.read_text().splitlines() if said.exists() else []
+
     @property
     def run(self) -> Path:
         (run,) = self.out.iterdir()
@@ -59,7 +64,7 @@ class Struck(ABC):
     def whole(self) -> Whole:
         """Do it undisturbed, in this process: what a forked one would import is then there."""
         with faults.Writes(self.out).watched() as writes:
-            assert self.answer() == 0
+            assert self.answer() == 0, self.said()
         assert len(self.begun) == len(set(self.begun)) and self.begun == self.finished()
         return Whole(self.run.name, left_by(self.run), len(writes.log), self.begun)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -109,6 +112,49 @@ def test_a_disk_that_turns_read_only_at_every_write_is_one_line(whole, tmp_path)
     for work, code in at_every_write(tmp_path, whole.writes, faults.read_only, step=3):
         assert code == REFUSED
         work.goes_on(whole)
+
+
+SMALL_DISK = """
+import subprocess, sys
+import numpy as np
+from workbench.errors import WorkbenchError
+from workbench.runs import Run
+
+def answer(seed):
+    begun = []
+    def unit():
+        begun.append(1)
+        return {"x": np.arange(2_000.0)}, {}
+    try:
+        with Run.open(sys.argv[1], "find", "llama", {"seed": seed}) as run:
+            for i in range(6):
+                run.remember(f"{i}", unit)
+            run.finish({}, {})
+        print(len(begun), "done")
+    except WorkbenchError as error:
+        print(len(begun), error)
+
+answer(3)
+subprocess.run(["mount", "-o", "remount,size=1m", sys.argv[1]], check=True)
+answer(3)
+subprocess.run(["mount", "-o", "remount,ro", sys.argv[1]], check=True)
+answer(3)
+answer(4)
+"""
+
+
+def test_a_disk_that_is_really_full_and_one_that_is_really_read_only(tmp_path):
+    """A tmpfs of 80 KiB for 96 KiB of shards; then larger; then closed for writing."""
+    mounted = f"mount -t tmpfs -o size=80k tmpfs {tmp_path} && exec {sys.executable} -c '{SMALL_DISK}' {tmp_path}"
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mounted]
+    if shutil.which("unshare") is None or subprocess.run([*command[:4], "true"], capture_output=True).returncode:
+        pytest.skip("no mounts of one's own here")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    full, larger, closed, new = done.stdout.splitlines()
+    assert "No space left on device" in full and int(full[0]) >= 3
+    assert larger == f"{7 - int(full[0])} done", "what was finished is kept"
+    assert closed.startswith("0 cannot write in ") and new.startswith("0 cannot write in ")
+    assert "Read-only file system" in closed and "Read-only file system" in new
 
 
 def test_a_file_that_the_system_itself_cuts_short(whole, tmp_path):
