@@ -159,6 +159,7 @@ def start(work: Callable[[], int]) -> int:
     code = 70
     try:
         os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         code = work()
         sys.stdout.flush()
         sys.stderr.flush()

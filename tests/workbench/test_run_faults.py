@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,10 +61,12 @@ def whole(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """A sync takes long and matters to power cuts only, which are played, not had."""
+    """A sync takes long and matters to power cuts only: these are played, not had. Ctrl-C is heard in background jobs too."""
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield
+    signal.signal(signal.SIGINT, heard)
 
 
 def at_every_write(
