@@ -16,6 +16,8 @@ from workbench.schema import stamp
 from workbench.versions import DECIDING, versions
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from workbench.jobs import Job
 
 Gave = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]
@@ -65,13 +67,17 @@ class PartResult:
             "done_now": self.now, "seconds": self.seconds, "run": self.path, "merge": self.merge,
         }  # fmt: skip
 
-    def __rich__(self) -> str:
-        """Two lines: what is done, and what to do when all parts are."""
+    def __rich__(self) -> Group:
+        """Two lines, never broken: what is done, and what to do when all parts are."""
+        from rich.console import Group
+        from rich.text import Text
+
         done = f"all {self.units} units done, {self.now} of them now ({self.seconds:.1f} s)"
-        return (
-            f"shard {self.part} of {self.command}, {self.model_label}: {done}, in {self.path}\n"
-            f"when all {self.part.of} are done: {self.merge}"
-        ).replace("[", r"\[")
+        lines = (
+            f"shard {self.part} of {self.command}, {self.model_label}: {done}, in {self.path}",
+            f"when all {self.part.of} are done: {self.merge}",
+        )
+        return Group(*(Text(line, no_wrap=True, overflow="ignore") for line in lines))
 
 
 def spread(job: Job[Any], units: Iterable[Unit]) -> Iterator[Gave]:

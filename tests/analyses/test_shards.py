@@ -12,7 +12,7 @@ from workbench_analyses.retrieval import units
 
 from workbench import jobs
 from workbench.cli import main
-from workbench.parts import PLAN
+from workbench.parts import PLAN, whole_name
 
 WORDS = ["scan-heads", "model=planted-copy", "lengths=64,96", "depths=50,", "rounds=4", "until=none", "proof=none"]
 UNITS = 8
@@ -126,6 +126,9 @@ def test_other_commands_are_merged_from_their_first_stage(tmp_path, command, mon
 def test_a_shard_says_what_it_did_and_done_again_does_nothing(out, capsys, monkeypatch):
     monkeypatch.setattr(units, "_score", lambda *_: pytest.fail("computed again"))
     before = files(part(out, 1))
+    assert scan(out, "shard=1/3") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"when all 3 are done: workbench merge {out / whole_name(part(out, 1).name)}"
     assert scan(out, "shard=1/3", "json=true") == 0
     said = json.loads(capsys.readouterr().out)
     assert said["shard"] == "1/3" and said["done_now"] == 0 and said["units"] in (2, 3)

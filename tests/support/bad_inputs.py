@@ -114,6 +114,19 @@ scan-heads sink=-1 | sink ≥ 0
 scan-heads backend=cuda | use one of auto
 scan-heads needles=nowhere.jsonl | nowhere.jsonl
 scan-heads haystack=nowhere.txt model=planted-copy lengths=128, | haystack=nowhere.txt
+scan-heads shard=3/3 | shards count from 0
+scan-heads shard=two | write shard=i/n
+scan-heads shard=0/2 engine=ray | give one of them
+scan-heads shard=0/2 out=none | give out=
+scan-heads engine=slurm | use local, ray
+scan-heads device=auto:cpu=much model=llama | an amount such as 2GB
+scan-heads device=gpus:2 model=llama | requires CUDA
+scan-sinks shard=0/0 | 1 to
+calibrate shard=-1/2 | write shard=i/n
+trace-circuit shard=0/2 | no option 'shard'
+merge | merge needs folders=
+merge nowhere | holds no part of a run
+merge . .. | holds no part of a run
 scan-heads template=jinja model=planted-copy lengths=128, | use auto, chat or none
 scan-heads template=chat model=planted-copy lengths=128, | template
 scan-sinks tokens=10 | at least 64

@@ -10,6 +10,7 @@ import torch
 
 import workbench as wb
 from workbench.errors import Unsupported
+from workbench.masks import compact_mask
 from workbench.offloading import device_of, named_values, offloaded, present
 from workbench.placing import Placement
 
@@ -107,6 +108,15 @@ def test_a_scan_finds_the_same_scores(tmp_path):
     part = scan("llama", device=f"auto:cpu={size(model) // 3},disk={tmp_path}", **options)
     np.testing.assert_array_equal(whole.scores.values, part.scores.values)
     assert whole.scores.model == part.scores.model and np.nanmax(whole.scores.values) > 0
+
+
+def test_a_mask_is_brought_to_the_device_of_a_layer():
+    padded = torch.tensor([[False, True, True], [True, True, True]])
+    mask = compact_mask(2, 3, 3, attention_mask=padded)
+    there = mask.to("meta", non_blocking=True)
+    assert mask.padding is not None and there.padding is not None and mask.padding.device.type == "cpu"
+    assert there.device.type == there.padding.device.type == "meta" and (there.queries, there.keys) == (3, 3)
+    assert mask.to("cpu").spec(1.0).padding.equal(mask.padding)
 
 
 def test_negative_control_a_placeholder_has_no_values(pair):
