@@ -218,6 +218,41 @@ def test_a_zoom_asks_python_for_finer_blocks(notebook, llama, ids):  # noqa: F81
     assert top[1] == f"t{int(row.argmax())}" and top[2] == f"{row.max():.3f}" and page.faults == []
 
 
+@pytest.mark.browser
+def test_keys_that_are_pressed_in_a_view_stay_there(notebook, steering):  # noqa: F811
+    """JupyterLab moves between cells with the arrows and prevents what they do by themselves."""
+    view = SteerView(steering.answer(1.0, 3), [str(h) for h in steering.heads], (0.0, 2.0, 1.0))
+    page = notebook(view.html(), {"run": lambda asked: (steering.answer(asked["strength"], asked["count"]), None)})
+    page.evaluate(
+        "window.heard = []; document.addEventListener('keydown', (e) => { heard.push(e.key); e.preventDefault(); })"
+    )
+    page.locator("input.strength").focus()
+    for key in ("ArrowLeft", "ArrowDown", "d"):
+        page.keyboard.press(key)
+    page.wait_for_selector("figure[data-at='0.9,3']")
+    assert page.evaluate("heard") == []
+    page.keyboard.press("Control+s")
+    page.keyboard.press("Shift+Enter")
+    assert page.evaluate("heard") == ["Control", "s", "Enter"] and page.faults == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("scheme", "other"), [("light", "false"), ("dark", "true")])
+def test_a_view_is_as_dark_as_its_notebook(notebook, llama, ids, scheme, other):  # noqa: F811
+    view = long_patterns(wb.observe(llama, ids, pattern_probes()), [f"t{i}" for i in range(24)])
+    page = notebook(view.html(), answers(llama, ids), scheme=scheme)
+    paper = "getComputedStyle(document.querySelector('div').shadowRoot.querySelector('.page')).backgroundColor"
+    light, dark = "rgb(255, 255, 255)", "rgb(22, 24, 27)"
+    assert page.evaluate(paper) == (light if scheme == "light" else dark), "where the notebook says nothing"
+    page.evaluate("(light) => { document.body.dataset.jpThemeLight = light; }", other)
+    page.wait_for_function(f"{paper} === '{dark if scheme == 'light' else light}'")
+    assert page.evaluate("document.querySelector('div').style.colorScheme") == (
+        "dark" if scheme == "light" else "light"
+    )
+    page.emulate_media(media="print")
+    assert page.evaluate(paper) == light and page.faults == []
+
+
 def test_the_module_carries_only_what_it_shows():
     source = module(Page("t", "s", [Section("a", [])]).html())
     assert "views.headmap = " not in source and "export default" in source and len(source) < 40_000

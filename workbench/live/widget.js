@@ -30,10 +30,30 @@ function hostOf(model) {
   };
 }
 
+/** Dark or light as the notebook is, where it says so (JupyterLab, VS Code), else as the system is. */
+function follows(place) {
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const set = () => {
+    const { jpThemeLight: light, vscodeThemeKind: kind } = document.body.dataset;
+    const dark = light ? light === "false" : kind ? kind.includes("dark") || kind === "vscode-high-contrast" : system.matches;
+    place.classList.toggle("dark", dark);
+    place.style.colorScheme = dark ? "dark" : "light";
+    dispatchEvent(new Event(SCHEME));
+  };
+  set();
+  system.addEventListener("change", set);
+  new MutationObserver(set).observe(document.body, { attributeFilter: ["data-jp-theme-light", "data-vscode-theme-kind"] });
+}
+
+/** A notebook takes arrows and letters for its cells: what is typed here stays here, but for Ctrl, Alt, Meta and Shift-Enter. */
+const keeps = (event) => { if (!event.ctrlKey && !event.metaKey && !event.altKey && !(event.shiftKey && event.key === "Enter")) event.stopPropagation(); };
+
 async function render({ model, el: place }) {
   const held = new DOMParser().parseFromString(model.get("html"), "text/html"), host = hostOf(model);
   const page = el("div", { class: "page", "data-workbench": "" }, ...held.body.childNodes);
+  follows(place);
   place.attachShadow({ mode: "open" }).append(el("style", {}, STYLE), page);
+  page.addEventListener("keydown", keeps);
   page.addEventListener(CHOSEN, ({ detail }) => host.tell("chosen", [detail.layer, detail.head]));
   const follow = () => { if (model.get("chosen").length) announce(page.firstElementChild, ...model.get("chosen")); };
   const list = page.querySelector("[data-block=selection]"), picked = () => JSON.stringify(model.get("heads"));

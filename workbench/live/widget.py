@@ -16,8 +16,15 @@ Answers = Mapping[str, Callable[[Mapping[str, Any]], tuple[dict[str, Any], bytes
 """By the name of a request: from its content to an answer (JSON) and bytes."""
 _OWN = (
     ".page { margin: 0; padding: .6rem; max-width: none; font-size: 1rem; } .page figure { margin: 0 0 1rem; }"
-    ".page table { color: inherit; }"
+    ".page table { color: inherit; } .page figure > figcaption::before { content: none; }"
 )
+"""Outputs of a notebook are no figures of one text, and have no numbers."""
+_SCHEMES = {
+    "@media (prefers-color-scheme: dark) {\n  :root {": "@media all {\n  :host(.dark) {",
+    "@media print {\n  :root {": "@media print {\n  :host, :host(.dark) {",
+    ":root": ":host", "body {": ".page {",
+}  # fmt: skip
+"""From the styles of a page to those of a shadow root whose host says whether it is dark (widget.js)."""
 
 
 def answered(answers: Answers, message: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
@@ -34,7 +41,11 @@ def answered(answers: Answers, message: Mapping[str, Any]) -> tuple[dict[str, An
 def module(html: str) -> str:
     """The ES module of a live view: the views that stand in `html`, their styles for a shadow root, and `render`."""
     glue = resources.files("workbench.live").joinpath("widget.js").read_text(encoding="utf-8")
-    styles = viewer_css().replace(":root", ":host").replace("body {", ".page {") + _OWN
+    styles = viewer_css()
+    for theirs, ours in _SCHEMES.items():
+        assert theirs in styles, theirs
+        styles = styles.replace(theirs, ours)
+    styles += _OWN
     return f"{viewer_js(kinds_in(html))}const STYLE = {json.dumps(styles)};\n{glue}"
 
 

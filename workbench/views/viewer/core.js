@@ -3,6 +3,7 @@
 
 const NS = "http://www.w3.org/2000/svg";
 const CHOSEN = "workbench-head";
+const SCHEME = "workbench-scheme";  // From a notebook: its colours have changed.
 const PICKED = "workbench-picked";  // From a notebook: the list of heads is another one.
 /** data-block of an element -> what brings it to life; each file of this folder adds one. */
 const views = {};
@@ -51,6 +52,7 @@ const styled = (name, block = document.documentElement) => getComputedStyle(bloc
 /** Calls `draw` again when colours change: another scheme, or paper. */
 function onScheme(draw) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  addEventListener(SCHEME, draw);
   addEventListener("beforeprint", draw);
   addEventListener("afterprint", draw);
 }

@@ -11,7 +11,7 @@ views.tokens = async (block) => {
     weights = new Map(keys.map((p, i) => [p, values[i]]).filter(([p, v]) => p >= 0 && v !== null));
     const top = Math.max(...weights.values(), 1e-9);
     least = Math.min(...weights.values());
-    const flip = Number(styled("--heat-flip"));
+    const flip = Number(styled("--heat-flip", block));
     for (const span of spans) {
       const share = (weights.get(Number(span.dataset.p)) ?? 0) / top;
       heat(span, share, flip);
