@@ -22,8 +22,8 @@ from workbench.progress import Report
 from workbench.runs import Run
 from workbench.scores_io import read_scores
 from workbench.simulation.cases import Case, of_sample
-from workbench.simulation.sizes import bytes_of_case
 from workbench.simulation.reading_prompts import suits
+from workbench.simulation.sizes import bytes_of_case
 from workbench.tasks.assembling import Assembler
 from workbench_analyses.choose_cut import ChooseCut
 from workbench_analyses.cuts.result import Cuts
