@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
+from rich.console import Console
 from sample_circuits import circuit_of
 from workbench_analyses.atlas import Atlas, atlas
 from workbench_analyses.atlas_parts import patterns
@@ -17,6 +18,7 @@ from workbench_analyses.atlas_parts.battery import scene_prompts, score_scenes
 from workbench_analyses.atlas_parts.estimates import estimate, mean_over, ratio
 from workbench_analyses.atlas_parts.measures import CORPUS
 from workbench_analyses.atlas_parts.patterns import RAW, REST, Batch, read_patterns, version
+from workbench_analyses.atlas_parts.terminal import terminal
 
 import workbench as wb
 from workbench import backends
@@ -278,6 +280,9 @@ def test_a_run_resumes_and_its_files_say_the_same(planted, runs):
 def test_two_models_and_what_cannot_be_asked(planted, tmp_path):
     assert len(planted.sides) == 2 and planted.to_frame().model.nunique() == 2
     assert planted.side.left_out["ioi"] == "ioi=0" and "not validated" in planted.verdict
+    with (console := Console(width=200)).capture() as shown:
+        console.print(terminal(planted))
+    assert "not validated" in shown.get() and "not validated" in planted.page(), "the reader is told"
     with pytest.raises(BadInput, match="Did you mean 'entropy'"):
         planted.score("entropie")
     for options, said in (
