@@ -13,20 +13,18 @@ import pytest
 
 import workbench as wb
 from workbench.command import Command
-from workbench.entering import asked
 from workbench.errors import RunError, Unsupported
 from workbench.jobs import Job
+from workbench.model_options import AttendingOptions
 from workbench.reported import OfCommand
+from workbench.spreading import Unit
 
 
 @chz.chz
-class Ask:
+class Ask(AttendingOptions):
     model: str = "planted-copy"
     k: int = 3
-    dtype: str = "float32"
     device: str | None = "cpu"
-    backend: str = "auto"
-    trust_remote_code: bool = False
     out: str | None = None
 
 
@@ -64,7 +62,7 @@ def work(config: Ask, model: Any = None, seen: list[str] | None = None, error: s
         (seen if seen is not None else []).append(job.model.backend)
         return {"x": np.array([1.5])}, {}
 
-    with job.running("find", asked(config)) as stages:
+    with job.running("find", config.question_asked()) as stages:
         assert stages is job.stages
         value = float(job.remember("one", unit)[0]["x"][0])
         result = Found(config, job.model.label, job.cost(looking=1.0), job.path, value, error)
@@ -132,3 +130,19 @@ def test_a_backend_that_cannot_work_there_is_refused_at_once(model, monkeypatch)
 def test_a_model_is_loaded_by_its_name():
     job = Job(Ask())
     assert job.model.name == "planted-copy" and job.identity.config_hash == job.model.identity()[0]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_units_are_done_one_by_one_in_order_and_no_further_than_asked(model, tmp_path, folder):
+    done: list[int] = []
+
+    def unit(i: int) -> Unit:
+        return Unit(str(i), lambda: (done.append(i), ({"x": np.array([i])}, {"i": i}))[1])
+
+    job = Job(Ask(out=str(tmp_path) if folder else None), model)
+    with job.running("find", {}):
+        gave = job.spread(unit(i) for i in range(9))
+        assert [(int(arrays["x"][0]), meta["i"]) for arrays, meta in (next(gave) for _ in range(3))] == [
+            (i, i) for i in range(3)
+        ]
+    assert done == [0, 1, 2] and job.part_done is None
