@@ -24,6 +24,8 @@ def flash(
 ) -> tuple[Float[Tensor, "b h q d"], Float[Tensor, "b h q"]]:  # fmt: skip
     """Output and log-sum-exp. mask: added to the scores. causal: query i sees the keys 0…i."""
     op = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    if mask is not None and q.dtype == torch.float64:
+        mask = mask.double()  # the operator would read one of float32 as if it were float64
     return op(q, k, v, 0.0, causal, attn_mask=mask, scale=scale)
 
 

@@ -77,7 +77,7 @@ def by_split(
     lse = lse.masked_fill(lse < AWAY / 2, float("-inf"))
     order = torch.argsort(inside.int(), dim=-1, descending=True, stable=True)[:, : int(inside.sum(-1).max())]
     at = order[:, None, :, None].expand(-1, 1, -1, q.shape[-1])
-    few_k, few_v = k.gather(2, at).float() * spec.scale, v.gather(2, at).float()
+    few_k, few_v = k.gather(2, at).to(lse.dtype) * spec.scale, v.gather(2, at).to(lse.dtype)
     assert edits.key_class is not None
     few = replace(edits, key_class=edits.key_class.expand(len(q), 1, -1).gather(2, order[:, None]))
     there, n = inside.gather(1, order), q.shape[2]
@@ -85,7 +85,7 @@ def by_split(
     for start in range(0, n, rows):
         part = slice(start, min(n, start + rows))
         seen = there[:, None, None] & (order[:, None, None] <= torch.arange(part.start, part.stop)[:, None])
-        s = torch.matmul(q[:, :, part].float(), few_k.mT)
+        s = torch.matmul(q[:, :, part].to(lse.dtype), few_k.mT)
         z[:, :, part] = _merged(z[:, :, part], lse[:, :, part], s, seen, few_v, few)
     return z
 
@@ -131,5 +131,5 @@ def _merged(z: Tensor, lse: Tensor, s: Tensor, seen: Tensor, v: Tensor, edits: H
         mass = torch.cat([other, torch.matmul(p, onehot)[..., 1:]], -1)
         by_class = factors(mass, edits, hold)
         share, p = by_class[..., :1] * other, p * torch.matmul(by_class, onehot.mT)
-    z32 = (z.float() * share).flatten(0, 1)
-    return z32.baddbmm_(p.flatten(0, 1), v.flatten(0, 1)).view_as(z).to(z.dtype)
+    new = (z.to(lse.dtype) * share).flatten(0, 1)
+    return new.baddbmm_(p.flatten(0, 1), v.flatten(0, 1)).view_as(z).to(z.dtype)

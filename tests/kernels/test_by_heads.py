@@ -59,6 +59,21 @@ def test_every_head_is_right(kind: str, heads: list[int], threads: int):
         assert changed.nonzero().flatten().tolist() == heads
 
 
+@pytest.mark.parametrize("heads", [[1, 2], [0, 1, 2, 3, 4, 5]], ids=str)
+@pytest.mark.parametrize("kind", ["calibrate", "amplify", "pai", "window", "uniform", "classes"])
+@torch.no_grad()
+def test_models_in_float64_are_right_in_float64(kind: str, heads: list[int], monkeypatch):
+    monkeypatch.setattr(reshaping, "SCRATCH", 0)
+    q, k, v = inputs(torch.float64)
+    two = HeadEdits(key_class=KEYS + (torch.arange(N) == 7).long() * 2, class_gain=torch.rand(1, H, 3) + 0.5)
+    edit, padding = two if kind == "classes" else edits(kind, heads), torch.arange(N)[None] >= torch.tensor([[0], [3]])
+    for spec in (AttentionSpec(scale=0.4), AttentionSpec(scale=0.4, padding=padding)):
+        (z, _), (true, _) = attend(q, k, v, spec, edit), reference.attend(q, k, v, spec, edit)
+        keep = 1.0 if spec.padding is None else padding[:, None, :, None]
+        assert z.dtype == torch.float64 and ((z - true) * keep).abs().max() <= 2e-7 * true.abs().max()
+        assert ((z - attend(q, k, v, spec)[0]) * keep).abs().max() > 1e-3
+
+
 def test_pieces_are_as_even_as_cores_want_them(monkeypatch):
     """Two cores: the edited head and seven others are eight pieces, not a piece of one head and one of seven."""
     ran: list[int] = []
