@@ -29,7 +29,7 @@ def no_triton(device: torch.device) -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed (pip install triton)"
     if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
-        return f"it needs a GPU, and the model is on {device.type}"
+        return f"it runs on a GPU, not on {device.type}"
     return None
 
 
