@@ -7,7 +7,8 @@ measured in tests; see docs/determinism.md.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -107,3 +108,24 @@ def _halve(model: Any, what: str, failed: int, each: int) -> None:
         line = f"{what}: memory ran out on {model.device} with {failed} rows at a time; going on with {half} at most"
         warnings.warn(line, FewerRows, stacklevel=3)
     model.ceilings[what] = half * max(1, each)
+
+
+@contextmanager
+def budgeted(model: Any, memory: str | None, say: Callable[[str], None]) -> Iterator[None]:
+    """Inside, the model has this budget, if one is given, and what FewerRows warns of goes to a function."""
+    before, shown = model.memory, warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if issubclass(category, FewerRows):
+            say(f"note: {message}")
+        else:
+            shown(message, category, *rest, **more)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", FewerRows)
+        warnings.showwarning = show
+        model.memory = before if memory is None else memory
+        try:
+            yield
+        finally:
+            model.memory = before

@@ -30,8 +30,3 @@ def conditions(model: Any) -> dict[str, Any]:
     if device.type == "cpu":
         out |= {"cpu": backends.cpu.get_cpu_capability(), "mkldnn": backends.mkldnn.is_available()}
     return out
-
-
-def differing(there: dict[str, Any] | None, here: dict[str, Any]) -> list[str]:
-    """Names of the conditions that differ; none where a record holds no conditions."""
-    return [] if there is None else sorted(k for k in there.keys() | here.keys() if there.get(k) != here.get(k))

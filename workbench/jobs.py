@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar, cast
 
 from workbench import backends, merging
 from workbench.beginnings import first_ids
+from workbench.budget import budgeted
+from workbench.conditions import conditions
 from workbench.cost import peak_memory
 from workbench.heads import ModelIdentity
 from workbench.models import Model, load
@@ -47,6 +49,7 @@ class Job(Generic[C]):
         self.model = model or load(str(asked.model), asked.dtype, asked.device, asked.trust_remote_code)
         self._out: str | None = asked.out
         self._backend: str | None = getattr(asked, "backend", None)
+        self._memory: str | None = getattr(asked, "memory", None)
         if self._backend is not None:
             backends.demand(self._backend, self.model.device)
         shard: str | None = getattr(asked, "shard", None)
@@ -95,7 +98,10 @@ class Job(Generic[C]):
         merged = merging.MERGED.get()
         if merged is not None:
             merged.check_question(command, question)
-        with used, self._opened(command, question) as self.run, progress() as stages, self._left_when_part_is_done():
+        with (
+            used, self._opened(command, question) as self.run, progress() as stages, self._left_when_part_is_done(),
+            budgeted(self.model, self._memory, stages.note),
+        ):  # fmt: skip
             self.stages = stages
             if merged is not None and self.run is not None:
                 merged.give(self.run)
@@ -124,7 +130,10 @@ class Job(Generic[C]):
         if not self._out:
             return nullcontext()
         part = "" if self.part is None else self.part.suffix
-        return Run.open(self._out, command, self.model.name, question, self.model.label, self.backend_in_words, part)
+        return Run.open(
+            self._out, command, self.model.name, question, self.model.label, self.backend_in_words, part,
+            conditions(self.model),
+        )  # fmt: skip
 
     @contextmanager
     def _left_when_part_is_done(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ import chz
 
 from workbench import backend_names, placing
 from workbench.option_values import CALM, DTYPES, EXACT_DTYPES, at_least, either, one_of
+from workbench.sizes import bytes_of
 
 MODEL = "bundled name, local Hugging Face folder or hub id"
 
@@ -57,6 +58,20 @@ class AttendingOptions(ModelOptions):
     @chz.validate
     def _backend_known(self) -> None:
         backend_names.checked(self.backend)
+
+
+@chz.chz
+class BudgetedOptions(AttendingOptions):
+    """Those of commands whose work keeps to a budget of memory (`workbench.budget`)."""
+
+    memory: str | None = chz.field(
+        default=None, doc="bytes that work may take beside the weights, as 2GB; default: what batch takes"
+    )
+
+    @chz.validate
+    def _memory_sane(self) -> None:
+        if self.memory is not None:
+            bytes_of(self.memory)
 
 
 @chz.chz

@@ -19,7 +19,7 @@ RECEIVERS = ("others", "all")
 """Who gets what calibration takes from sinks."""
 MISFITS = ("replace", "refuse")
 """What is done with words that are not one token."""
-CALM = ("out", "device", "batch", "shard", "engine")
+CALM = ("out", "device", "batch", "memory", "shard", "engine")
 """Options that change no number, in every command that has them."""
 
 

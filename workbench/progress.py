@@ -29,7 +29,7 @@ class Stages:
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def same_question(path: Path, record: dict[str, Any], command: str, text: str) -
 
 def started(
     earlier: dict[str, Any] | None, command: str, model: str, label: str, question: dict[str, Any],
-    backend: str | None = None,
+    backend: str | None = None, conditions: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The record of a run that is under way; a resumed one remembers when it first started."""
     this = now()
@@ -86,6 +87,7 @@ def started(
         "backend": backend,
         "seeds": {key: value for key, value in question.items() if "seed" in key},
         "command_line": command_line(),
+        "conditions": dict(conditions or {}),
         "versions": versions(),
         "machine": {"platform": platform.platform(), "processors": os.cpu_count()},
         "started": earlier.get("started") if earlier else this,
@@ -99,6 +101,18 @@ def started(
 def _times(record: dict[str, Any]) -> list[Any]:
     held = record.get("resumed")
     return held if isinstance(held, list) else []
+
+
+def other_conditions(
+    path: Path, earlier: Mapping[str, Any] | None, here: Mapping[str, Any] | None
+) -> list[str]:  # fmt: skip
+    """A line where a run goes on under conditions that may round otherwise; none where nobody recorded any."""
+    there = (earlier or {}).get("conditions")
+    if not there or not here:
+        return []
+    names = sorted(k for k in there.keys() | here.keys() if there.get(k) != here.get(k))
+    what = ", ".join(f"{name} {there.get(name)}, now {here.get(name)}" for name in names)
+    return [f"{path} was begun under other conditions, so that last digits may differ: {what}"] if names else []
 
 
 def now() -> str:

@@ -26,7 +26,7 @@ from workbench.inside import check_links
 from workbench.jsonable import canonical, dumps, jsonable
 from workbench.locks import FolderLock
 from workbench.run_log import FIELDS, read_log
-from workbench.run_record import earlier_record, now, read_run, same_question, started
+from workbench.run_record import earlier_record, now, other_conditions, read_run, same_question, started
 from workbench.shards import Damaged, checked, file_name, model_slug, pack
 
 if TYPE_CHECKING:
@@ -68,12 +68,13 @@ class Run:
     @classmethod
     def open(
         cls, out: str | Path, command: str, model: str, question: Mapping[str, Any], label: str = "",
-        backend: str | None = None, part: str = "",
+        backend: str | None = None, part: str = "", conditions: Mapping[str, Any] | None = None,
     ) -> Self:  # fmt: skip
         """Create or resume the folder of a question below `out`.
 
         question: every option that can change a number (JSON-able, no NaN). label: what the model is, in words.
         backend: what computes attention, in words. part: what the folder's name ends in where it holds a part of the run.
+        conditions: where and how tensors are computed (`workbench.conditions`).
         Raises BadInput if `out` cannot be written or the question holds NaN; RunError if another process
         writes there or the folder holds another question.
         """
@@ -96,10 +97,13 @@ class Run:
             resumed = record is not None
             if record is not None:
                 same_question(path, record, command, text)
-            run = cls(path, lock, started(record, command, model, label, jsonable(question), backend), resumed)
+            run = cls(
+                path, lock, started(record, command, model, label, jsonable(question), backend, conditions), resumed
+            )
             run._write_record()
             if record is not None and record.get("versions") != run._record["versions"]:
                 run.warnings.append(f"{path} was begun with other versions of the libraries: see versions in run.json")
+            run.warnings += other_conditions(path, record, conditions)
             return run
         except BaseException:
             with suppress(OSError):

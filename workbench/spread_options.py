@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import chz
 
 from workbench.errors import BadInput
-from workbench.model_options import AttendingOptions
+from workbench.model_options import BudgetedOptions
 from workbench.parts import part_of
 
 _ENGINE = re.compile(r"local|ray(?::([1-9][0-9]{0,4}))?")
@@ -31,10 +31,10 @@ def engine_of(text: str) -> Engine:
 
 
 @chz.chz
-class SpreadOptions(AttendingOptions):
+class SpreadOptions(BudgetedOptions):
     """Those of commands whose first stage is many independent units."""
 
-    LAST = (*AttendingOptions.LAST, "shard", "engine")
+    LAST = (*BudgetedOptions.LAST, "shard", "engine")
 
     shard: str | None = chz.field(
         default=None, doc="i/n, from 0: do this part of the units only; workbench merge ends it"

@@ -13,7 +13,7 @@ import chz
 from workbench.command import Command
 from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.model_options import MODEL, AttendingOptions
+from workbench.model_options import MODEL, BudgetedOptions
 from workbench.option_values import at_least
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ LEAST_LENGTH = 64
 
 
 @chz.chz
-class Atlas(AttendingOptions):
+class Atlas(BudgetedOptions):
     """Options of the atlas."""
 
     model: str = chz.field(default="llama", doc=MODEL)

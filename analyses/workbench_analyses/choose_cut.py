@@ -13,7 +13,7 @@ import chz
 from workbench.command import Command
 from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.model_options import AttendingOptions
+from workbench.model_options import BudgetedOptions
 from workbench.option_values import at_least, either, one_of
 from workbench.policies import PREFILLS
 from workbench_analyses.kv_policies import model_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @chz.chz
-class ChooseCut(AttendingOptions):
+class ChooseCut(BudgetedOptions):
     """Options of the curve of cuts."""
 
     run: str | None = chz.field(default=None, doc="run folder or score file with the list")

@@ -13,7 +13,7 @@ import chz
 from workbench.command import Command
 from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.model_options import AttendingOptions
+from workbench.model_options import BudgetedOptions
 from workbench.option_values import at_least, one_of, percentages
 from workbench_analyses.kv_policies import LEAST, QUESTIONS, Simulate, model_of
 
@@ -27,7 +27,7 @@ FIT_SEED = 70_000
 
 
 @chz.chz
-class FitWindows(AttendingOptions):
+class FitWindows(BudgetedOptions):
     """Options of the fit."""
 
     heads: str | None = chz.field(

@@ -12,7 +12,7 @@ import chz
 from workbench.command import Command
 from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.model_options import AttendingOptions
+from workbench.model_options import BudgetedOptions
 from workbench.option_values import at_least, one_of, percentages
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ LEAST = 128
 
 
 @chz.chz
-class Simulate(AttendingOptions):
+class Simulate(BudgetedOptions):
     """Options of the simulation."""
 
     heads: str | None = chz.field(

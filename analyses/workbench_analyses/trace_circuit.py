@@ -30,7 +30,7 @@ KEYS = ("gpt2-ioi",)
 class TraceCircuit(ExactOptions):
     """Options of the trace."""
 
-    ASIDE = (*ExactOptions.ASIDE, "memory", "key")
+    ASIDE = (*ExactOptions.ASIDE, "key")
 
     model: str = chz.field(default="gpt2", doc=MODEL)
     task: str = chz.field(default="ioi", doc="ioi, colored-objects, greater-than or induction")
@@ -55,7 +55,7 @@ class TraceCircuit(ExactOptions):
     bos: bool | None = chz.field(default=None, doc="begin prompts with BOS; default: as the tokenizer does")
     seed: int = chz.field(default=0, doc="draws prompts, resamples and controls")
     batch: int = chz.field(default=50, doc="prompts at a time")
-    memory: str = chz.field(default="2GB", doc="bytes that senders at work may take")
+    memory: str = chz.field(default="2GB", doc="bytes that work may take beside the weights")
 
     @chz.validate
     def _sane(self) -> None:

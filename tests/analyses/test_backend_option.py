@@ -66,7 +66,7 @@ def test_a_request_that_a_backend_cannot_do_ends_the_run_in_one_line(tmp_path, m
     monkeypatch.setattr(wb.models.Model, "memory", property(lambda self: 1000, lambda self, x: None), raising=False)
     code = main(["scan-heads", "model=planted-copy", "backend=hooks", f"out={tmp_path}", *WORDS])
     lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    assert code == 2 and len(lines) == 1 and "raise model.memory" in lines[0]
+    assert code == 2 and len(lines) == 1 and "raise memory=" in lines[0]
     (folder,) = tmp_path.iterdir()
     assert json.loads((folder / "run.json").read_text())["state"] == "failed"
 

@@ -38,6 +38,7 @@ def works(model: Any, rows: int) -> dict[str, Any]:
 
     import workbench as wb
     from workbench import probes
+    from workbench.heads import HeadScores
     from workbench.observation import observe
     from workbench.patching import activation_effects, edge_effects, kept_differences, path_effects
     from workbench.tasks.circuit_prompts import CircuitPrompt
@@ -56,13 +57,14 @@ def works(model: Any, rows: int) -> dict[str, Any]:
         options: dict[str, Any] = {"context": 512, "texts": 0, "depths": (50.0,), "tasks": ("none",), "draws": 0}
         options |= {"policy": ("duo", "snapkv", "streaming:streaming"), "budgets": (0.5,), "published": False}
         model.memory = memory
-        scores = wb.HeadScores(np.random.default_rng(3).random((model.n_layers, model.n_heads)), "random")
+        scores = HeadScores(np.random.default_rng(3).random((model.n_layers, model.n_heads)), "random")
         with tempfile.TemporaryDirectory() as folder:
             heads = str(wb.write_scores(scores, Path(folder) / "scores.json"))
             wb.analyses.kv_policies.simulate(model, heads=heads, samples=rows, batch=rows, **options)
 
+    few = [probes.received(), probes.entropy(), probes.top_keys(4, rows=(-1,))]
     return {
-        "observe": lambda m: observe(model, x[0], [probes.received(), probes.entropy(), probes.top_keys(4)], memory=m),
+        "observe": lambda m: observe(model, x[0], few, memory=m),
         "paths": lambda m: path_effects(model, x[0], x[1], answers, [("v", 2, 0), ("q", 3, 1)], n - 9, memory=m),
         "logits": lambda m: path_effects(model, x[0], x[1], answers, memory=m),
         "activations": lambda m: activation_effects(model, x[0], x[1], answers, memory=m),

@@ -255,7 +255,7 @@ def test_decoding_goes_on_with_fewer_answers(tmp_path, monkeypatch):
         score_block(case.model, case.block, case.stops)
 
 
-def test_a_simulation_goes_on_with_fewer_prompts(narrow, tmp_path):
+def test_a_simulation_goes_on_with_fewer_prompts(narrow, tmp_path, capsys):
     from workbench.heads import HeadScores
 
     model = wb.load("llama")
@@ -268,9 +268,19 @@ def test_a_simulation_goes_on_with_fewer_prompts(narrow, tmp_path):
     simulate = wb.analyses.kv_policies.simulate
     whole = simulate(model, **asked)
     went = narrow(model, 2)
-    with pytest.warns(FewerRows, match="simulation: memory ran out on cpu with 5 rows"):
-        parts = simulate(model, **asked)
+    parts = simulate(model, **asked)
     assert max(went) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if "memory" in line]
+    assert said == ["note: simulation: memory ran out on cpu with 5 rows at a time; going on with 2 at most"]
+    with pytest.raises(TooLarge, match="simulation: .* for one row, more than 300kB: raise memory= to") as caught:
+        simulate(model, **asked, memory="300kB")
+    least = str(caught.value).split("raise memory= to ")[1].split(",")[0]
+    went.clear()
+    small = simulate(model, **asked, memory=least)
+    assert max(went) == 1 and model.memory is None and small.config.memory == least
+    np.testing.assert_allclose(
+        small.points[0].quality["needle"], whole.points[0].quality["needle"], rtol=1e-4, atol=1e-5
+    )
     for a, b in zip(parts.points, whole.points, strict=True):
         assert a.quality.keys() == b.quality.keys() and len(a.quality["needle"]) == 5
         for kind in a.quality:

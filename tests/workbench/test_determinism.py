@@ -21,7 +21,7 @@ FAINT = 1e-2
 N, B = 384, 4
 
 
-@pytest.fixture(scope="module", params=["llama", "planted-copy"])
+@pytest.fixture(scope="module", params=["llama", pytest.param("planted-copy", marks=pytest.mark.slow)])
 def model(request):
     return wb.load(request.param)
 
@@ -88,6 +88,7 @@ def test_batch_sizes_and_parts_give_the_same_statistics(model):
         check(one, statistics(model, x[:, : N // 2].flip(1)))
 
 
+@pytest.mark.slow
 def test_blocks_of_the_kernel_give_the_same_statistics(model, monkeypatch):
     x = tokens(model)
     whole = statistics(model, x)
@@ -99,6 +100,7 @@ def test_blocks_of_the_kernel_give_the_same_statistics(model, monkeypatch):
         check(statistics(model, x), whole, 3 if model.name == "planted-copy" else 1)  # of scores of hundreds, entropies
 
 
+@pytest.mark.slow
 def test_threads_give_the_same_statistics(model):
     x, before = tokens(model), torch.get_num_threads()
     found = {}
@@ -112,6 +114,7 @@ def test_threads_give_the_same_statistics(model):
     check(found[3], found[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["reference", "hooks"])
 def test_backends_give_the_same_statistics(model, backend):
     x = tokens(model, 2, 128)

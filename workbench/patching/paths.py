@@ -124,4 +124,4 @@ class _Sizes:
             suffix = int((pair.ends - columns).max()) + 1
             keys = int(columns.max()) + suffix
             width = suffix * (model.n_heads * (3 * keys + 6 * head_dim(model)) + 8 * d)
-        return cls(row, (8 * d + 3 * inner(model) * suffix + width) * item)
+        return cls(row, (14 * d + 6 * inner(model) * suffix + width) * item)

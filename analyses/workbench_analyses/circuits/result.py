@@ -50,7 +50,7 @@ class Trace(OfCommand):
 
     typed = COMMAND
     always = ("model", "task")
-    aside = (*CALM, "memory")
+    aside = CALM
 
     config: TraceCircuit
     model_label: str

@@ -9,9 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.budget import rows_at_once
 from workbench.models import Model
 from workbench.simulation.cases import Batch, Case
 from workbench.simulation.losing_reach import output_errors
+from workbench.simulation.sizes import bytes_of_case
 from workbench_analyses.fit_windows import FitWindows
 
 READ = 64
@@ -35,9 +37,10 @@ def median_errors(
     A median over all depths would give up the needles of half of them. asked: depths in turn, as `cases` makes them.
     """
     found: dict[str, list[np.ndarray]] = {kind: [] for kind in config.at}
-    for start in range(0, len(asked), config.batch):
+    size = rows_at_once(model, "simulation", bytes_of_case(model, asked), most=config.batch)
+    for start in range(0, len(asked), size):
         progress(start, len(asked))
-        chunk = list(asked[start : start + config.batch])
+        chunk = list(asked[start : start + size])
         own = [{kind: rows_of(case, kind) for kind in config.at} for case in chunk]
         every = [np.unique(np.concatenate(list(rows.values()))) for rows in own]
         errors = output_errors(model, Batch.of(chunk, model.device), _even(every, model), windows, config.sink)
