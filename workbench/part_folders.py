@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import BadInput
+from workbench.inside import check_links
 from workbench.parts import PLAN, Part, part_of
 from workbench.run_log import read_log
 from workbench.run_record import read_run
@@ -36,7 +37,8 @@ class PartFolder:
 
 
 def read_part(path: Path) -> PartFolder:
-    """A part from its folder. Raises BadInput, in one line, for what is damaged or of a later version."""
+    """A part from its folder. Raises BadInput, in one line, for what is damaged, of a later version, or leads elsewhere."""
+    check_links(path)
     record, file = read_run(path), path / PLAN
     plan = read_json(file, "the plan of a part")
     fields = {"shard": str, "units": list, "of_units": int, "options": dict, "made_with": dict}

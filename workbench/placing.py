@@ -1,8 +1,8 @@
 """Where the weights of a model lie: on one device, over several GPUs, or partly in memory and on disk until they are used.
 
 `device=` says it: `cpu`, `cuda`, `cuda:1` (one device), `gpus:2` (split over the first two), `auto` (GPUs, then memory, then
-disk, as accelerate deals them), `auto:cpu=8GB,disk=FOLDER` (the same within limits; `0=20GB` limits the first GPU). Needs no
-torch until a model is loaded.
+disk, as accelerate deals them), `auto:cpu=8GB,disk=FOLDER` (within limits; `0=20GB` limits the first GPU; places without
+a limit are then left alone, but for the disk). Needs no torch until a model is loaded.
 """
 
 from __future__ import annotations

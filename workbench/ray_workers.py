@@ -6,6 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Self
 
+from workbench.company import refuse_company
 from workbench.errors import RunError, Unsupported, WorkbenchError
 from workbench.merging import in_words
 from workbench.placing import placement
@@ -48,12 +49,15 @@ class Pool:
         self._lost_starts = 0
 
     def __enter__(self) -> Self:
-        """Connect, start as many workers as there is room for. Raises RunError where no cluster is running."""
+        """Connect, start as many workers as there is room for. Raises RunError where no cluster is running, Unsupported
+        for a model that somebody edits or watches here: workers load the plain one.
+        """
+        refuse_company(self.job.model, "engine=ray")
         self._connected = connect()
         import ray
 
         self._ray, room = ray, ray.cluster_resources()
-        self._needs = {"num_cpus": 1, **({"num_gpus": 1} if self.job.model.device.type == "cuda" else {})}
+        self._needs = needs_of(self.job.config.device, self.job.model.device.type)
         places = int(min(room.get(name[4:-1].upper(), 0) / n for name, n in self._needs.items()))
         if places < 1:
             raise RunError(f"engine=ray: the cluster has no place for a worker (needs {self._needs}, has {dict(room)})")
@@ -108,6 +112,8 @@ class Pool:
         if placement(config.device).spread:
             device = config.device
         words = {**in_words(config), "out": "none", "device": device}
+        if (memory := getattr(config, "memory", None)) is not None:
+            words["memory"] = memory
         words["trust_remote_code"] = str(config.trust_remote_code).lower()
         actor = kind.remote(self.job.command, [f"{key}={value}" for key, value in words.items()], os.getcwd())
         self._starting[actor.begin.remote()] = actor
@@ -143,6 +149,11 @@ class Pool:
             if isinstance(cause, WorkbenchError):
                 raise cause from None
             raise RunError(f"{what} failed on a Ray worker: {type(cause).__name__}: {cause}") from None
+
+
+def needs_of(device: str | None, kind: str) -> dict[str, int]:
+    """What Ray keeps for one worker. device: as it was asked for; kind: where the model lies here."""
+    return {"num_cpus": 1, **({"num_gpus": placement(device).n_devices or 1} if kind == "cuda" else {})}
 
 
 def connect() -> bool:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench import merging, serving
-from workbench.errors import RunError
+from workbench.errors import BadInput, RunError
 from workbench.parts import PLAN, Part, deal, whole_name
 from workbench.runs import Run, Work
 from workbench.schema import stamp
+from workbench.untrusted import read_json
 from workbench.versions import DECIDING, versions
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def made_with(job: Job[Any]) -> dict[str, Any]:
     return {
         **{name: used.get(name) for name in DECIDING}, "backend": job.backend_in_words,
         "device": job.model.device.type, "batch": getattr(job.config, "batch", None),
+        "memory": getattr(job.config, "memory", None),
     }  # fmt: skip
 
 
@@ -115,8 +117,8 @@ def _do_part(job: Job[Any], part: Part, units: list[Unit]) -> PartResult:
     assert run is not None, "a part has a folder"
     owners = deal([unit.cost for unit in units], part.of)
     own = [unit for unit, owner in zip(units, owners, strict=True) if owner == part.index]
-    run.write_json(PLAN, _plan(job, part, own, len(units)))
     missing, report = {unit.name for unit in own} - run.done(), job.stages.stage(f"shard {part}")
+    run.write_json(PLAN, _plan(job, part, own, len(units), bool(missing)))
     for done, unit in enumerate(own):
         report(done, len(own))
         job.remember(unit.name, unit.work)
@@ -128,11 +130,28 @@ def _do_part(job: Job[Any], part: Part, units: list[Unit]) -> PartResult:
     return result
 
 
-def _plan(job: Job[Any], part: Part, own: list[Unit], total: int) -> dict[str, Any]:
+def _plan(job: Job[Any], part: Part, own: list[Unit], total: int, works: bool) -> dict[str, Any]:
+    """works: whether units are still to be done; those that are done tell with what, in the plan of before."""
+    before = _made_before(job.run) if job.run is not None and job.run.done() else {}
+    here = made_with(job)
+    made = {key: _both(before[key], here[key], works) if key in before else here[key] for key in here}
     return {
         **stamp(), "shard": str(part), "units": [unit.name for unit in own], "of_units": total,
-        "options": merging.in_words(job.config), "made_with": made_with(job),
+        "options": merging.in_words(job.config), "made_with": made,
     }  # fmt: skip
+
+
+def _made_before(run: Run) -> dict[str, Any]:
+    try:
+        made = read_json(run.path / PLAN, "the plan of a part")["made_with"]
+    except (BadInput, KeyError, TypeError):
+        return {}
+    return made if isinstance(made, dict) else {}
+
+
+def _both(before: Any, here: Any, works: bool) -> Any:
+    """What a part was begun with and goes on with; what came last counts once."""
+    return before if not works or str(before).split(" then ")[-1] == str(here) else f"{before} then {here}"
 
 
 def _merged(job: Job[Any], unit: Unit) -> Gave:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from workbench_analyses.retrieval import units
 
 from workbench import jobs
@@ -204,6 +206,30 @@ def test_shards_of_other_versions_are_refused_unless_said(out, single, capsys):
     assert main(["merge", str(out), "mixed=true"]) == 0 and files(whole(out)) == files(whole(single))
 
 
+def test_a_shard_that_was_begun_otherwise_is_not_made_alike_by_running_it_again(out, capsys, monkeypatch):
+    file, log = part(out, 1) / PLAN, part(out, 1) / "progress.jsonl"
+    plan = json.loads(file.read_text())
+    file.write_text(json.dumps({**plan, "made_with": {**plan["made_with"], "torch": "1.0"}}))
+    assert scan(out, "shard=1/3") == 0
+    assert json.loads(file.read_text())["made_with"]["torch"] == "1.0", "nothing was left to do"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
+    for _ in range(2):
+        assert scan(out, "shard=1/3") == 0
+    assert json.loads(file.read_text())["made_with"] == plan["made_with"] | {"torch": f"1.0 then {torch.__version__}"}
+    assert "made differently (torch" in refused(capsys, 2, str(out))
+
+
+def test_shards_of_other_needles_are_refused(tmp_path, capsys):
+    needles = f"needles={tmp_path / 'n.jsonl'}"
+    words = [WORDS[0], "model=llama", "lengths=128,", "depths=50,", "rounds=2", *WORDS[5:], needles]
+    for i, value in enumerate(("71", "72")):
+        said = {"needle": f"The code of Anna is {value}.", "answer": value, "question": "What is the code of Anna?"}
+        (tmp_path / "n.jsonl").write_text(json.dumps(said))
+        assert scan(tmp_path / "out", f"shard={i}/2", words=words) == 0
+    parts = sorted(map(str, (tmp_path / "out").iterdir()))
+    assert len(parts) == 2 and "differ in asked" in refused(capsys, 2, *parts)
+
+
 def test_a_merge_computes_no_unit_and_asks_no_other_question(out, capsys):
     for i in range(3):
         plan = json.loads((part(out, i) / PLAN).read_text())
@@ -229,6 +255,12 @@ def test_a_part_from_elsewhere_is_read_with_care(out, capsys, plan, said):
         file = part(out, i) / PLAN
         file.write_text(plan if isinstance(plan, str) else json.dumps({**json.loads(file.read_text()), **plan}))
     assert said in refused(capsys, 2, str(out))
+
+
+def test_a_pipe_in_a_part_is_not_waited_for(out, capsys):
+    (part(out, 0) / "progress.jsonl").unlink()
+    os.mkfifo(part(out, 0) / "progress.jsonl")
+    assert "neither a file nor a folder" in refused(capsys, 2, str(out))
 
 
 def test_a_place_without_parts_is_told(tmp_path, capsys, single):

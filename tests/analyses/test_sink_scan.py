@@ -26,6 +26,8 @@ from workbench_analyses.sinks.against import Against
 import workbench as wb
 from workbench.errors import BadInput
 from workbench.heads import Head
+from workbench.jobs import Job
+from workbench.jsonable import canonical
 from workbench.reference_models.catalogue import PLANTED
 
 SHARED = Path(os.environ.get("WORKBENCH_SHARED", Path(__file__).parents[2].parent / "shared"))
@@ -199,6 +201,27 @@ def test_the_run_folder_resumes_and_the_batch_is_no_question(tmp_path):
     again = wb.analyses.attention_sinks.scan(model, **options, batch=1)
     assert again.path == scan.path
     np.testing.assert_array_equal(again.scores.values, scan.scores.values)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("attention_sinks", {"recent": 8}), ("atlas", {"sequences": 0, "scenes": 0})]
+)
+def test_texts_that_were_changed_are_another_question(tmp_path, name, more, monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def running(job, command, question):
+        raise Asked(canonical(question))
+
+    monkeypatch.setattr(Job, "running", running)
+    model, file, asked = wb.load("planted-sink"), tmp_path / "mine.txt", []
+    for text in ("red blue ", "red blue ", "blue red "):
+        file.write_text(text * 200)
+        with pytest.raises(Asked) as caught:
+            scan = getattr(getattr(wb.analyses, name), "scan" if name == "attention_sinks" else "atlas")
+            scan(model, texts=str(file), tokens=64, samples=2, **more)
+        asked.append(str(caught.value))
+    assert asked[0] == asked[1] != asked[2]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from workbench_analyses.retrieval_heads import ScanHeads
 
+import workbench as wb
 from workbench import ray_engine, ray_workers
 from workbench.errors import RunError, Unsupported
 from workbench.ray_workers import Died
@@ -95,3 +97,32 @@ def test_without_a_cluster_or_without_ray_one_line_says_what_to_do(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(Unsupported, match=r"workbench-interp\[ray\]"):
         ray_workers.connect()
+
+
+def test_a_model_that_is_edited_here_is_refused_as_workers_load_the_plain_one():
+    model = wb.load("planted-copy")
+    pool = ray_workers.Pool(SimpleNamespace(model=model), 1)  # pyright: ignore[reportArgumentType]
+    with wb.intervene(model, wb.mask([(0, 0)])), pytest.raises(Unsupported, match="engine=ray runs the plain model"):
+        pool.__enter__()
+
+
+def test_a_worker_has_the_budget_and_the_gpus_that_were_asked_for(monkeypatch):
+    words = []
+
+    class Actor:
+        def remote(self, command, options, folder):
+            words.extend(options)
+            return SimpleNamespace(begin=SimpleNamespace(remote=lambda: "ref"))
+
+    asked = ScanHeads(device="gpus:2", memory="2GB", trust_remote_code=True, engine="ray", rounds=3)
+    place = SimpleNamespace(type="cuda")
+    job = SimpleNamespace(config=asked, command="scan-heads", model=SimpleNamespace(device=place))
+    pool = ray_workers.Pool(job, 1)  # pyright: ignore[reportArgumentType]
+    pool._needs = ray_workers.needs_of(asked.device, "cuda")
+    pool._ray = SimpleNamespace(remote=lambda **needs: lambda kind: Actor())  # pyright: ignore
+    pool._start()
+    assert set(words) == {"rounds=3", "out=none", "device=gpus:2", "memory=2GB", "trust_remote_code=true"}
+    assert pool._needs == {"num_cpus": 1, "num_gpus": 2}
+    assert ray_workers.needs_of("cuda:1", "cuda")["num_gpus"] == 1 and "num_gpus" not in ray_workers.needs_of(
+        None, "cpu"
+    )

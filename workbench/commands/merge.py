@@ -17,6 +17,7 @@ class Merge:
     mixed: bool = chz.field(default=False, doc="merge shards made with other versions, devices or batches, too")
     batch: int | None = chz.field(default=None, doc="rows in one forward from here on; default: as in the shards")
     device: str | None = chz.field(default=None, doc=placing.DOC)
+    memory: str | None = chz.field(default=None, doc="bytes that work may take beside the weights, as 2GB")
     trust_remote_code: bool = chz.field(default=False, doc="run code that comes with the model")
     out: str | None = chz.field(default=None, doc="where the run folder goes; default: beside the shards")
 
@@ -41,6 +42,8 @@ def run(config: Merge) -> Result:
         options["batch"] = str(config.batch)
     if config.device is not None:
         options["device"] = config.device
+    if config.memory is not None:
+        options["memory"] = config.memory
     words = [f"{key}={value}" for key, value in options.items()]
     merged = merging.MERGED.set(parts)
     try:

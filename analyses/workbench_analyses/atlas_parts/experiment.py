@@ -11,7 +11,7 @@ import torch
 from workbench.circuits import read_circuit
 from workbench.heads import ModelIdentity
 from workbench.jobs import Job
-from workbench.jsonable import dumps
+from workbench.jsonable import digest, dumps
 from workbench.models import Model, load
 from workbench.tasks.needle import Assembler
 from workbench_analyses.atlas import Atlas
@@ -27,6 +27,7 @@ from workbench_analyses.atlas_parts.result import HeadAtlas
 from workbench_analyses.atlas_parts.side import Score, Sequences, Side, most_read, skipped_layers
 from workbench_analyses.atlas_parts.texts import Corpus, corpus, fitted, repeated, shown_texts
 from workbench_analyses.atlas_parts.work import Work, word
+from workbench_analyses.sinks.reading import read_texts
 
 
 def run_atlas(config: Atlas, model: Model | None = None) -> HeadAtlas:
@@ -39,6 +40,8 @@ def run_atlas(config: Atlas, model: Model | None = None) -> HeadAtlas:
     question = config.question_asked()
     if second is not None:
         question |= {"also_identity": [second.config_hash, second.weights]}
+    if config.texts:
+        question |= {"asked": digest(list(read_texts(config.texts).values()))}
     if config.circuit:
         question |= {"circuit": dumps(asdict(read_circuit(config.circuit)))}
     with job.running("atlas", question):

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import Any
 
 import torch
 
 from workbench.errors import BadInput
 from workbench.heads import HeadScores
 from workbench.jobs import Job
+from workbench.jsonable import digest
 from workbench.models import Model
 from workbench.probes.near_ties import TIE
 from workbench.probes.repeats import repeat_scores
 from workbench.probes.retrieval import decoding_agreement
 from workbench.runs import Run
 from workbench.scores_io import score_files
-from workbench.tasks.needle import Assembler, Needle, answer_ends, read_needles
+from workbench.tasks.needle import Assembler, Needle, answer_ends, read_haystack, read_needles
 from workbench_analyses.retrieval.looks import Looks, looks_at_answer, whole_maps
 from workbench_analyses.retrieval.proof import prove, unseen
 from workbench_analyses.retrieval.result import Scan
@@ -50,12 +52,21 @@ def run_scan(config: ScanHeads, model: Model | None = None) -> Scan:
     job = Job(config, model)
     _check_context(config, job.model)
     assembler = Assembler(job.model.tokenizer, config.template)
-    with job.running("scan-heads", {**config.question_asked(), "scores": ARRAYS, "near_ties": TIE}):
+    with job.running("scan-heads", _question(config, needles)):
         stops = answer_ends(job.model.tokenizer, job.model.stop_tokens, needles)
         scan = _scan(_Work(config, job, assembler, needles, stops))
         job.keep(scan, files)
         return scan
     return job.part_done
+
+
+def _question(config: ScanHeads, needles: list[Needle] | None) -> dict[str, Any]:
+    """With what stands in the user's files: units of files that have changed since are others, whatever their names."""
+    question = {**config.question_asked(), "scores": ARRAYS, "near_ties": TIE}
+    if needles is None and not config.haystack:
+        return question
+    haystack = read_haystack(config.haystack) if config.haystack else []
+    return {**question, "asked": digest([[astuple(n) for n in needles or ()], haystack])}
 
 
 def _check_context(config: ScanHeads, model: Model) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from workbench import probes
 from workbench.heads import Head, HeadScores
 from workbench.jobs import Job
+from workbench.jsonable import digest
 from workbench.models import Model
 from workbench.observation import observe
 from workbench.reference_models.catalogue import PLANTED
@@ -51,8 +52,9 @@ def run_scan(config: ScanSinks, model: Model | None = None) -> SinkScan:
 
 
 def _question(config: ScanSinks, texts: Sequence[Texts]) -> dict[str, Any]:
-    """With how the texts begin, whether it was said or left to the model."""
-    return {**config.question_asked(), "bos": texts[0].begun}
+    """With how the texts begin, whether it was said or left to the model, and what stands in the user's."""
+    given = {} if config.texts is None else {"asked": digest(texts[0].tokens.tolist())}
+    return {**config.question_asked(), "bos": texts[0].begun, **given}
 
 
 def _scan(job: Job[ScanSinks], texts: tuple[Texts, Texts], assembler: Assembler) -> SinkScan:
