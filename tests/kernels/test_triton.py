@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 
 
 def test_cases_under_the_interpreter():
-    pytest.importorskip("triton", reason="Triton is not installed (pip install 'triton>=3.9')")
+    pytest.importorskip("triton", reason="Triton is not installed (pip install 'triton>=3.5')")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(HERE / "test_triton_cases.py")]
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, cwd=HERE.parents[1])

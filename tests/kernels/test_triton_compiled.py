@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-pytest.importorskip("triton", reason="Triton is not installed (pip install 'triton>=3.9')")
+pytest.importorskip("triton", reason="Triton is not installed (pip install 'triton>=3.5')")
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("the interpreter has nothing to compile", allow_module_level=True)
 
