@@ -39,22 +39,25 @@ def in_parts(
 
     what: names the work in messages; where memory has run out in it, the model remembers. each, fixed: bytes that a row
     takes while it is at work, and that are taken however many there are. memory: the budget; None: `model.memory`, else
-    MEMORY. most: rows at a time at most. Where torch runs out of memory the slice is halved, said once as FewerRows.
+    MEMORY. most: rows at a time at most. Where torch runs out of memory the slice is halved, said once as FewerRows; the
+    slices that take its place end where it ended, so work that keeps what it had done of it needs to know no more.
 
     Raises TooLarge, with the least that works, where a stated budget does not hold one row, and RanOut where one row is
     too much for the machine.
     """
     found: list[T] = []
-    start = 0
+    start, ends = 0, [rows]
     while start < rows or not found:
-        stop = min(rows, start + rows_at_once(model, what, each, memory, fixed, most))
+        end = min((e for e in ends if e > start), default=rows)
+        stop = min(end, start + rows_at_once(model, what, each, memory, fixed, most))
         try:
             found.append(work(slice(start, stop)))
             start, failed = stop, 0
         except Exception as error:
             if not ran_out(error):
                 raise
-            failed = stop - start
+            failed = max(1, stop - start)  # an empty batch, too, ends
+            ends.append(stop)
         if failed:  # behind the handler, for its traceback holds the tensors
             _halve(model, what, failed, each)
     return found

@@ -108,7 +108,7 @@ def other_conditions(
 ) -> list[str]:  # fmt: skip
     """A line where a run goes on under conditions that may round otherwise; none where nobody recorded any."""
     there = (earlier or {}).get("conditions")
-    if not there or not here:
+    if not isinstance(there, dict) or not there or not here:
         return []
     names = sorted(k for k in there.keys() | here.keys() if there.get(k) != here.get(k))
     what = ", ".join(f"{name} {there.get(name)}, now {here.get(name)}" for name in names)

@@ -108,10 +108,30 @@ def test_where_memory_runs_out_half_of_the_rows_go_on_and_it_is_said_once(error)
         assert rows_of(in_parts(model, "work", 3, 5, work)) == [3], "as bytes: smaller rows may be more"
     with pytest.raises(RanOut, match="memory ran out on cpu with one row at a time: give shorter prompts"):
         in_parts(model, "work", 2, 10, lambda rows: (_ for _ in ()).throw(error))
+    with pytest.raises(RanOut):
+        in_parts(model, "work", 0, 10, lambda rows: (_ for _ in ()).throw(error))
     with pytest.raises(ZeroDivisionError):
         in_parts(model, "work", 2, 10, lambda rows: 1 / 0)
     with pytest.raises(TooLarge, match="no room"):
         in_parts(model, "work", 2, 10, lambda rows: (_ for _ in ()).throw(TooLarge("no room")))
+
+
+def test_slices_that_take_the_place_of_one_end_where_it_ended():
+    """Work that had done a part of it, as a simulation has of its policies, would else do rows twice."""
+    done: list[int] = []
+
+    def work(rows):
+        if not done:
+            done.extend(range(rows.start, rows.stop))
+        if rows.stop - rows.start > 2:
+            raise MemoryError
+        if rows.stop > len(done):
+            done.extend(range(rows.start, rows.stop))
+        return rows
+
+    with pytest.warns(FewerRows):
+        assert rows_of(in_parts(nobody(), "work", 11, 1, work, most=5)) == [2, 2, 1, 2, 2, 2]
+    assert done == list(range(11))
 
 
 def many_probes(n):

@@ -51,6 +51,9 @@ def test_a_run_says_what_could_make_its_digits_differ(tmp_path, capsys):
     said = [line for line in capsys.readouterr().err.splitlines() if "conditions" in line]
     assert len(said) == 1 and said[0].endswith("deterministic_algorithms False, now True")
     assert seen == ["3GB", None]
+    (file,) = tmp_path.glob("*/run.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"conditions": ["damaged"]}))
+    assert look(Ask(out=str(tmp_path)), model, seen)["conditions"] == there
 
 
 def test_a_budget_is_an_amount():

@@ -35,7 +35,7 @@ def run_atlas(config: Atlas, model: Model | None = None) -> HeadAtlas:
     job = Job(config, model)
     also = load(config.also, config.dtype, config.device, config.trust_remote_code) if config.also else None
     if also is not None:
-        also.backend = config.backend
+        also.backend, also.memory = config.backend, config.memory
     second = None if also is None else ModelIdentity(also.name, *also.identity())
     question = config.question_asked()
     if second is not None:
