@@ -49,7 +49,7 @@ def works(model: Any, rows: int) -> dict[str, Any]:
     answers = torch.arange(2).expand(rows, 2) + 7
     prompts = [
         CircuitPrompt(tuple(a), tuple(b), (7, 8), {}, "one", str(i))
-        for i, (a, b) in enumerate(zip(*x.tolist(), strict=True))
+        for i, (a, b) in enumerate(zip(*x[..., :96].tolist(), strict=True))
     ]
     keep = torch.from_numpy(np.random.default_rng(0).random((12, model.n_layers, model.n_heads)) < 0.5)
 
@@ -60,14 +60,14 @@ def works(model: Any, rows: int) -> dict[str, Any]:
         scores = HeadScores(np.random.default_rng(3).random((model.n_layers, model.n_heads)), "random")
         with tempfile.TemporaryDirectory() as folder:
             heads = str(wb.write_scores(scores, Path(folder) / "scores.json"))
-            wb.analyses.kv_policies.simulate(model, heads=heads, samples=rows, batch=rows, **options)
+            wb.analyses.kv_policies.simulate(model, heads=heads, samples=max(2, rows), batch=rows, **options)
 
     few = [probes.received(), probes.entropy(), probes.top_keys(4, rows=(-1,))]
     return {
         "observe": lambda m: observe(model, x[0], few, memory=m),
         "paths": lambda m: path_effects(model, x[0], x[1], answers, [("v", 2, 0), ("q", 3, 1)], n - 9, memory=m),
         "logits": lambda m: path_effects(model, x[0], x[1], answers, memory=m),
-        "activations": lambda m: activation_effects(model, x[0], x[1], answers, memory=m),
+        "activations": lambda m: activation_effects(model, x[0, :, :96], x[1, :, :96], answers, memory=m),
         "edges": lambda m: edge_effects(model, x[0, :, :64], x[1, :, :64], answers, 1, memory=m),
         "circuits": lambda m: kept_differences(model, prompts, keep, memory=m),
         "simulate": simulated,
