@@ -39,6 +39,8 @@ class Job(Generic[C]):
 
     stages: Stages
     command: str
+    question: Mapping[str, Any]
+    """As asked, with the model's identity; inside `running`."""
     backend_in_words: str | None = None
     part_done: Any = None
     """What `shard=` did, once it is done."""
@@ -91,7 +93,7 @@ class Job(Generic[C]):
         """
         self.command = command
         question = {**question, "identity": [self.identity.config_hash, self.identity.weights], **self._beginning()}
-        used = nullcontext()
+        self.question, used = question, nullcontext()
         if self._backend is not None:
             used = backends.used(self.model, self._backend)
             self.backend_in_words = backends.in_words(self._backend, self.model.device)

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from workbench.errors import BadInput, RunError
+from workbench.jsonable import jsonable
 
 if TYPE_CHECKING:
     from workbench.jobs import Job
@@ -73,7 +74,7 @@ class Server:
 
 
 def facts_of(job: Job[Any]) -> dict[str, Any]:
-    """What a driver and its workers must have in common: the model, and what computes."""
+    """What a driver and its workers must have in common: the question (user's files may differ), the model, what computes."""
     from workbench.spreading import made_with
 
-    return {"model": [job.identity.config_hash, job.identity.weights], **made_with(job)}
+    return {**jsonable(job.question), "model": [job.identity.config_hash, job.identity.weights], **made_with(job)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -54,6 +56,16 @@ def test_a_unit_that_is_not_known_or_fails_is_told_and_the_next_one_is_done(kept
         with pytest.raises(ZeroDivisionError):
             server.do(next(iter(kept)))
     assert server.do(next(iter(kept)))[1]["samples"]
+
+
+def test_files_that_differ_are_seen_before_any_unit(tmp_path):
+    file, told = tmp_path / "n.jsonl", []
+    for value in ("71", "71", "72"):
+        said = {"needle": f"The code of Anna is {value}.", "answer": value, "question": "What is the code of Anna?"}
+        file.write_text(json.dumps(said))
+        facts = Server("scan-heads", [*WORDS, f"needles={file}"]).begin()
+        told.append({key: value for key, value in facts.items() if key != "pid"})
+    assert told[0] == told[1] != told[2] and told[0] == {**told[2], "asked": told[0]["asked"]}
 
 
 def test_a_command_that_cannot_begin_says_why():
