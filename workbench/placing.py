@@ -46,6 +46,8 @@ def placement(device: str | None) -> Placement:
     spread = _SPREAD.fullmatch(device or "")
     if spread is None:
         return Placement(device)
+    if spread["gpus"] == "1":
+        return Placement("cuda:0")
     if spread["gpus"]:
         return Placement(n_devices=int(spread["gpus"]))
     limits: dict[int | str, int | str] = {}

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from workbench.untrusted import printable
+
 Report = Callable[[int, int], None]
 """Takes the units done and the total."""
 
@@ -29,7 +31,7 @@ class Stages:
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(text, "\n\t"), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

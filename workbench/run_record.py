@@ -103,16 +103,20 @@ def _times(record: dict[str, Any]) -> list[Any]:
     return held if isinstance(held, list) else []
 
 
-def other_conditions(
-    path: Path, earlier: Mapping[str, Any] | None, here: Mapping[str, Any] | None
-) -> list[str]:  # fmt: skip
-    """A line where a run goes on under conditions that may round otherwise; none where nobody recorded any."""
-    there = (earlier or {}).get("conditions")
-    if not isinstance(there, dict) or not there or not here:
-        return []
-    names = sorted(k for k in there.keys() | here.keys() if there.get(k) != here.get(k))
-    what = ", ".join(f"{name} {there.get(name)}, now {here.get(name)}" for name in names)
-    return [f"{path} was begun under other conditions, so that last digits may differ: {what}"] if names else []
+def other_circumstances(path: Path, earlier: Mapping[str, Any] | None, here: Mapping[str, Any]) -> list[str]:
+    """A line each where a run goes on with other versions or under other conditions; none where nobody recorded any.
+
+    The record names those of its last session only, so the lines name what was before.
+    """
+    out = []
+    for field, said in (("versions", "with other versions of the libraries"), ("conditions", "under other conditions")):
+        there, this = (earlier or {}).get(field), here[field]
+        if not isinstance(there, dict) or not there or not this:
+            continue
+        if names := sorted(k for k in there.keys() | this.keys() if there.get(k) != this.get(k)):
+            what = ", ".join(f"{name} {there.get(name)}, now {this.get(name)}" for name in names)
+            out.append(f"{path} was begun {said}, so that last digits may differ: {what}")
+    return out
 
 
 def now() -> str:

@@ -26,7 +26,7 @@ from workbench.inside import check_links
 from workbench.jsonable import canonical, dumps, jsonable
 from workbench.locks import FolderLock
 from workbench.run_log import FIELDS, read_log
-from workbench.run_record import earlier_record, now, other_conditions, read_run, same_question, started
+from workbench.run_record import earlier_record, now, other_circumstances, read_run, same_question, started
 from workbench.shards import Damaged, checked, file_name, model_slug, pack
 
 if TYPE_CHECKING:
@@ -101,9 +101,7 @@ class Run:
                 path, lock, started(record, command, model, label, jsonable(question), backend, conditions), resumed
             )
             run._write_record()
-            if record is not None and record.get("versions") != run._record["versions"]:
-                run.warnings.append(f"{path} was begun with other versions of the libraries: see versions in run.json")
-            run.warnings += other_conditions(path, record, conditions)
+            run.warnings += other_circumstances(path, record, run._record)
             return run
         except BaseException:
             with suppress(OSError):

@@ -52,6 +52,10 @@ def test_a_run_says_what_could_make_its_digits_differ(tmp_path, capsys):
     assert len(said) == 1 and said[0].endswith("deterministic_algorithms False, now True")
     assert seen == ["3GB", None]
     (file,) = tmp_path.glob("*/run.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"conditions": {"cpu": "\x1b[2J"}}))
+    look(Ask(out=str(tmp_path)), model, seen)
+    said = capsys.readouterr().err
+    assert "cpu \\x1b[2J, now" in said and "\x1b[2J" not in said, "a file commands no terminal"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"conditions": ["damaged"]}))
     assert look(Ask(out=str(tmp_path)), model, seen)["conditions"] == there
 

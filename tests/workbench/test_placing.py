@@ -18,6 +18,10 @@ def test_several_gpus():
     assert placement("gpus:4").options() == {"n_devices": 4} and placement("gpus:4").spread
 
 
+def test_one_gpu_is_that_gpu_and_never_quietly_the_processor():
+    assert placement("gpus:1") == Placement("cuda:0")
+
+
 def test_limits():
     found = placement("auto:0=20GB,1=500MiB,cpu=1e6,disk=/some/where")
     assert found.options() == {

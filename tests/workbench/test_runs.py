@@ -310,7 +310,7 @@ def test_other_versions_are_mentioned(tmp_path):
     record["versions"]["torch"] = "0.1"
     (run.path / "run.json").write_text(json.dumps(record))
     with opened(tmp_path) as run:
-        assert "other versions" in run.warnings[0]
+        assert "other versions" in run.warnings[0] and "torch 0.1, now" in run.warnings[0]
 
 
 def test_written_files(tmp_path):
