@@ -21,6 +21,7 @@ from workbench.interventions import mask
 from workbench.masked_recall import exact_recall
 from workbench.observation import observe, observing
 from workbench.patching import activation_effects, attribution_effects, edge_effects, path_effects
+from workbench.probes import decoding
 from workbench.probes.retrieval import score_block
 from workbench.sizes import amount, bytes_of
 
@@ -273,6 +274,27 @@ def test_decoding_goes_on_with_fewer_answers(tmp_path, monkeypatch):
     case.model.memory = 1000
     with pytest.raises(TooLarge, match="a needle: .* are needed for one row"):
         score_block(case.model, case.block, case.stops)
+
+
+def test_an_answer_that_had_ended_is_not_asked_again(tmp_path, monkeypatch):
+    """Its last token would count twice among near ties: here every token is one."""
+    case = random_case("llama", tmp_path)
+    monkeypatch.setattr(decoding, "TIE", 1e9)
+    stops = {score_block(case.model, case.block, set())[0].response[1]}  # one answer ends at its second token
+    whole, forward, wide = score_block(case.model, case.block, stops), case.model.forward, []
+
+    def spy(tokens, attention_mask=None, **options):
+        wide.extend([len(tokens)] * (len(tokens) > 2))
+        if len(tokens) > 2 and len(wide) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(tokens, attention_mask, **options)
+
+    monkeypatch.setattr(case.model, "forward", spy)
+    with pytest.warns(FewerRows, match="decoding: memory ran out"):
+        parts = score_block(case.model, case.block, stops)
+    assert [s.response for s in parts] == [s.response for s in whole]
+    assert [s.ties.near_tokens for s in parts] == [s.ties.near_tokens for s in whole]
+    assert min(len(s.response) for s in whole) < 2 < max(len(s.response) for s in whole)
 
 
 def test_a_simulation_goes_on_with_fewer_prompts(narrow, tmp_path, capsys):

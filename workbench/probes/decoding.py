@@ -59,6 +59,7 @@ class Branch:
     cache: Any = None  # holds all tokens but the last, maybe more; None: start at the prompt's first token
     size: float = 0.0  # bytes that it takes in a batch
     decoded: bool = False
+    ended: bool = False  # by a stop token, as a branch of a batch
     near: int = 0  # tokens that were decided by less than TIE
 
     @property
@@ -134,7 +135,7 @@ def _bytes(model: Any, branch: Branch) -> int:
 
 def _finish(model: Any, branches: Sequence[Branch], stops: set[int]) -> None:
     """One batch. A branch that was in one before, where memory ran out, goes on from its tokens: its cache is used up."""
-    left = [b for b in branches if len(b.response) < b.most]
+    left = [b for b in branches if len(b.response) < b.most and not b.ended]
     if any(b.decoded or b.cache is None for b in left):
         for branch in left:
             branch.cache = None
@@ -180,7 +181,8 @@ class _Batch:
         looks, stay, near = ask.looks(out.statistics), [], (top.values[:, 0] - top.values[:, 1] < TIE).tolist()
         for i, (branch, token) in enumerate(zip(self.live, new.tolist(), strict=True)):
             branch.near += near[i]
-            if branch.ends(token, stops):
+            branch.ended = branch.ends(token, stops)
+            if branch.ended:
                 continue
             branch.response.append(token)
             branch.looks.append(looks.row(i))
