@@ -137,7 +137,7 @@ def met(figure: dict[str, Any]) -> dict[str, Any]:
     """A figure with its goals: the median of each, or the one value, must not be above."""
     goals = GOALS[figure["work"]]
     values = {k: figure[k]["median"] if isinstance(figure[k], dict) else figure[k] for k in goals if k in figure}
-    return figure | {"goals": goals, "met": {k: values[k] <= goals[k] for k in values}}
+    return figure | {"goals": goals, "met": all(values[k] <= goals[k] for k in values)}
 
 
 def main() -> None:

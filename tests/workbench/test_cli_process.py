@@ -56,7 +56,11 @@ sys.exit(main(sys.argv[1:], {"wait": Command("wait", "", C, wait), "long": Comma
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_what_stops_it_exits_with_the_command_to_resume(number, code):
-    process = subprocess.Popen([sys.executable, "-c", SLOW, "wait"], stderr=subprocess.PIPE, text=True)
+    def heard():  # nohup, and shells for what runs in the background, have some of them ignored
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    command = [sys.executable, "-c", SLOW, "wait"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     assert process.stderr is not None and process.stderr.readline() == "ready\n"
     process.send_signal(number)
     assert process.wait(10) == code

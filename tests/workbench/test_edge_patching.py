@@ -102,7 +102,7 @@ def test_only_edges_that_exist_have_a_value(models):
 
 def test_rows_at_a_time_change_nothing(models):
     whole = wb.patching.edge_effects(models["llama"], *prompts(), 2, MASK).values
-    part = wb.patching.edge_effects(models["llama"], *prompts(), 2, MASK, memory=400_000).values
+    part = wb.patching.edge_effects(models["llama"], *prompts(), 2, MASK, memory=700_000).values
     torch.testing.assert_close(part, whole, rtol=0, atol=1e-12, equal_nan=True)
     with pytest.raises(TooLarge, match="raise memory="):
         wb.patching.edge_effects(models["llama"], *prompts(), 2, MASK, memory=1000)
