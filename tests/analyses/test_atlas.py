@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
+from dense_attention import bridge_patterns
 from rich.console import Console
 from sample_circuits import circuit_of
 from workbench_analyses.atlas import Atlas, atlas
@@ -29,17 +30,6 @@ from workbench.scores_io import read_scores
 from workbench.sinks import SinkRule, prompt_sinks
 
 SMALL = {"samples": 2, "tokens": 128, "sequences": 2, "needles": 0, "repeats": 2, "ioi": 0, "scenes": 0}
-
-
-def dense(model, x, mask):
-    """[b, layers, h, n, n] of the plain eager bridge, zero on padding."""
-    found = {}
-    names = [f"blocks.{i}.attn.hook_pattern" for i in range(model.n_layers)]
-    hooks = [(name, lambda p, hook: found.__setitem__(hook.name, p)) for name in names]
-    with torch.no_grad():
-        model.bridge.run_with_hooks(x, fwd_hooks=hooks, attention_mask=mask.long())
-    p = torch.stack([found[name] for name in names], 1).double()
-    return p * mask[:, None, None, :, None] * mask[:, None, None, None]
 
 
 def naive(p, x, mask, start: int, hidden=None) -> dict[str, np.ndarray]:
@@ -100,7 +90,7 @@ def test_metrics_are_those_of_dense_patterns(kind: str, tmp_path):
     x = torch.randint(3, 12, (2, 36), generator=torch.Generator().manual_seed(0))
     mask = torch.arange(36)[None] >= torch.tensor([[0], [9]])
     found = version(read_patterns(model, Batch(x, mask, 3)), RAW)
-    compared(found, naive(dense(model, x, mask), x, mask, 3))
+    compared(found, naive(bridge_patterns(model, x, mask), x, mask, 3))
 
 
 def test_metrics_without_sinks_are_those_of_dense_patterns_without_them():
@@ -113,7 +103,7 @@ def test_metrics_without_sinks_are_those_of_dense_patterns_without_them():
     mask = torch.ones_like(x, dtype=torch.bool)
     sums = read_patterns(model, Batch(x, mask, 0))
     found, sinks = version(sums, REST), prompt_sinks(model, x.tolist(), rule).transpose(0, 1)
-    p = dense(model, x, mask)
+    p = bridge_patterns(model, x, mask)
     compared(found, naive(p, x, mask, 0, sinks), 2e-4)
     left = p.masked_fill(sinks[:, :, :, None], 0).sum(-1)
     np.testing.assert_array_equal(found["dropped"], (left < 0.05).sum(-1))

@@ -105,3 +105,14 @@ def inputs_of(spec: AttentionSpec, edit: HeadEdits | None) -> list[torch.Tensor]
     held = [spec.sink_logits] if edit is None else [spec.sink_logits, edit.gain, edit.class_gain, edit.bias, edit.boost]
     held += [] if edit is None or edit.rows is None else [edit.rows.weights]
     return [x for x in held if x is not None]
+
+
+def bridge_patterns(model, x, mask):
+    """[b, layers, h, n, n] in float64, of the plain eager bridge; zero on padding."""
+    found = {}
+    names = [f"blocks.{i}.attn.hook_pattern" for i in range(model.n_layers)]
+    hooks = [(name, lambda p, hook: found.__setitem__(hook.name, p)) for name in names]
+    with torch.no_grad():
+        model.bridge.run_with_hooks(x, fwd_hooks=hooks, attention_mask=mask.long())
+    p = torch.stack([found[name] for name in names], 1).double()
+    return p * mask[:, None, None, :, None] * mask[:, None, None, None]

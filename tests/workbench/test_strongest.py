@@ -5,19 +5,10 @@ from __future__ import annotations
 import pytest
 import tiny_models
 import torch
+from dense_attention import bridge_patterns
 
 import workbench as wb
 from workbench.errors import BadInput, Unsupported
-
-
-def dense(model, x, mask):
-    """[layers, b, h, n, n] of the plain eager bridge, zero on padding."""
-    found = {}
-    names = [f"blocks.{i}.attn.hook_pattern" for i in range(model.n_layers)]
-    hooks = [(name, lambda p, hook: found.__setitem__(hook.name, p)) for name in names]
-    with torch.no_grad():
-        model.bridge.run_with_hooks(x, fwd_hooks=hooks, attention_mask=mask.long())
-    return torch.stack([found[name] for name in names]) * mask[:, None, :, None] * mask[:, None, None]
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2"])
@@ -26,7 +17,7 @@ def test_the_largest_weights_of_a_part_are_those_of_the_pattern(kind, tmp_path):
     x = torch.randint(3, 97, (2, 30), generator=torch.Generator().manual_seed(2))
     mask = torch.arange(30)[None] >= torch.tensor([[0], [6]])
     (q0, q1), (k0, k1), heads = (12, 28), (7, 15), [1, 6]
-    p = dense(model, x, mask)
+    p = bridge_patterns(model, x, mask).transpose(0, 1).float()
     probes = [wb.probes.strongest((q0, q1), (k0, k1), 5, heads), wb.probes.top_keys(3)]
     seen = wb.observe(model, x, probes, mask)
     found = seen["strongest"]
