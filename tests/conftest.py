@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from browser_pages import browser, show  # noqa: F401
+from narrow_memory import narrow  # noqa: F401
 
 LONG = ("notebooks", "kernels/test_triton.py", "analyses", "kernels")
 """Begun in this order, before all others: xdist would begin with files of many tests, and end with one long one."""

@@ -63,6 +63,23 @@ def in_parts(
     return found
 
 
+def at_most(
+    model: Any, what: str, most: int, each: int, work: Callable[[int], T], memory: int | str | None = None
+) -> T:
+    """What `work` gives that divides its rows itself and is told how many it may take at a time, `most` or fewer.
+
+    Wherever torch runs out of memory it begins anew with half as many. Otherwise as `in_parts`.
+    """
+    while True:
+        size = rows_at_once(model, what, each, memory, most=most)
+        try:
+            return work(size)
+        except Exception as error:
+            if not ran_out(error):
+                raise
+        _halve(model, what, size, each)  # behind the handler, for its traceback holds the tensors
+
+
 def rows_at_once(
     model: Any, what: str, each: int, memory: int | str | None = None, fixed: int = 0, most: int | None = None
 ) -> int:

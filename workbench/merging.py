@@ -61,6 +61,7 @@ class Parts:
                 if unit not in there:
                     there.add(unit)
                     run.adopt(unit, entry, _bytes(folder, unit))
+        run.made_elsewhere(x for folder in self.folders for x in folder.circumstances)
 
 
 def together(paths: Iterable[str], mixed: bool = False) -> Parts:

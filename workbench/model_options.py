@@ -61,7 +61,7 @@ class AttendingOptions(ModelOptions):
 
 
 @chz.chz
-class BudgetedOptions(AttendingOptions):
+class MemoryOptions(ModelOptions):
     """Those of commands whose work keeps to a budget of memory (`workbench.budget`)."""
 
     memory: str | None = chz.field(
@@ -75,8 +75,13 @@ class BudgetedOptions(AttendingOptions):
 
 
 @chz.chz
-class ExactOptions(ModelOptions):
-    """Those of commands that read the residual stream, if need be in float64."""
+class BudgetedOptions(AttendingOptions, MemoryOptions):
+    """Those of commands whose attention any backend can compute within a budget of memory."""
+
+
+@chz.chz
+class ExactOptions(MemoryOptions):
+    """Those of commands that read the residual stream, if need be in float64, within a budget of memory."""
 
     TYPES: ClassVar[tuple[str, ...]] = EXACT_DTYPES
 

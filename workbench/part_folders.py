@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from workbench.errors import BadInput
 from workbench.inside import check_links
 from workbench.parts import PLAN, Part, part_of
 from workbench.run_log import read_log
-from workbench.run_record import read_run
+from workbench.run_record import made_with, read_run
 from workbench.schema import schema_of
 from workbench.untrusted import read_json
 
@@ -21,7 +21,7 @@ class PartFolder:
     """A part's folder.
 
     units: those that are its own, of `of_units` of the whole run. entries: the log's lines of finished units. options: as
-    typed. made_with: versions, backend, device, batch.
+    typed. made_with: versions, backend, device, batch. circumstances: all under which its units were made.
     """
 
     path: Path
@@ -34,6 +34,7 @@ class PartFolder:
     options: Mapping[str, str]
     made_with: Mapping[str, Any]
     entries: Mapping[str, Mapping[str, Any]]
+    circumstances: Sequence[Mapping[str, Any]]
 
 
 def read_part(path: Path) -> PartFolder:
@@ -51,5 +52,5 @@ def read_part(path: Path) -> PartFolder:
     entries, _ = read_log(path / "progress.jsonl")
     return PartFolder(
         path, part_of(plan["shard"]), record["command"], record["model"], record["question"], tuple(plan["units"]),
-        plan["of_units"], plan["options"], plan["made_with"], entries,
+        plan["of_units"], plan["options"], plan["made_with"], entries, made_with(record),
     )  # fmt: skip

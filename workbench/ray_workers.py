@@ -128,14 +128,16 @@ class Pool:
                 raise RunError(f"engine=ray: {STARTS} workers died before they were ready ({told})")
             self._start()
             return
-        pid, facts, own = told.pop("pid"), told, facts_of(self.job)
+        facts, own = told["facts"], facts_of(self.job)
         unlike = [f"{key}: {facts.get(key)} there, {own[key]} here" for key in own if facts.get(key) != own[key]]
         if unlike:
             raise RunError(
                 f"engine=ray: a worker computes something else ({'; '.join(unlike)}): give all machines the same"
             )
         self._lost_starts = 0
-        self.pids[actor] = pid
+        self.pids[actor] = told["pid"]
+        if self.job.run is not None:
+            self.job.run.made_elsewhere([told["circumstances"]])
         self._idle.append(actor)
 
     def _answer(self, ref: Any, what: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from workbench.jsonable import canonical
 from workbench.schema import SCHEMA, schema_of
 from workbench.untrusted import LARGEST, parsed, text_of
 from workbench.versions import versions
+
+CIRCUMSTANCES = ("versions", "conditions", "machine")
+"""Fields that tell with what and where numbers were made."""
 
 
 def read_run(path: str | Path) -> dict[str, Any]:
@@ -75,9 +78,9 @@ def started(
     earlier: dict[str, Any] | None, command: str, model: str, label: str, question: dict[str, Any],
     backend: str | None = None, conditions: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The record of a run that is under way; a resumed one remembers when it first started."""
+    """The record of a run that is under way; a resumed one remembers when it started and with what else it was made."""
     this = now()
-    return {
+    record = {
         "schema": SCHEMA,
         "state": "running",
         "command": command,
@@ -87,15 +90,14 @@ def started(
         "backend": backend,
         "seeds": {key: value for key, value in question.items() if "seed" in key},
         "command_line": command_line(),
-        "conditions": dict(conditions or {}),
-        "versions": versions(),
-        "machine": {"platform": platform.platform(), "processors": os.cpu_count()},
+        **present(conditions),
         "started": earlier.get("started") if earlier else this,
         "resumed": [*_times(earlier), this] if earlier else [],
         "ended": None,
         "cost": {},
         "summary": {},
     }
+    return record | {"also_made_with": also(record, made_with(earlier or {}))}
 
 
 def _times(record: dict[str, Any]) -> list[Any]:
@@ -103,11 +105,35 @@ def _times(record: dict[str, Any]) -> list[Any]:
     return held if isinstance(held, list) else []
 
 
-def other_circumstances(path: Path, earlier: Mapping[str, Any] | None, here: Mapping[str, Any]) -> list[str]:
-    """A line each where a run goes on with other versions or under other conditions; none where nobody recorded any.
+def present(conditions: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The circumstances of this process. conditions: by `workbench.conditions`, of its model."""
+    machine = {"platform": platform.platform(), "processors": os.cpu_count()}
+    return {"conditions": dict(conditions or {}), "versions": versions(), "machine": machine}
 
-    The record names those of its last session only, so the lines name what was before.
-    """
+
+def circumstances(record: Mapping[str, Any]) -> dict[str, Any]:
+    """With what and where the session of a record computes."""
+    return {field: record[field] for field in CIRCUMSTANCES if isinstance(record.get(field), Mapping) and record[field]}
+
+
+def made_with(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The circumstances under which the units of a run were made, by its record; those of its last session are the last."""
+    held = record.get("also_made_with")
+    found = [circumstances(x) for x in held if isinstance(x, Mapping)] if isinstance(held, list) else []
+    return [x for x in (*found, circumstances(record)) if x]
+
+
+def also(record: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Each of the others once, without those of the record's own session."""
+    here, found = circumstances(record), list[Mapping[str, Any]]()
+    for one in others:
+        if one != here and one not in found:
+            found.append(one)
+    return found
+
+
+def changed(path: Path, earlier: Mapping[str, Any] | None, here: Mapping[str, Any]) -> list[str]:
+    """A line each where a run goes on with other versions or under other conditions; none where nobody recorded any."""
     out = []
     for field, said in (("versions", "with other versions of the libraries"), ("conditions", "under other conditions")):
         there, this = (earlier or {}).get(field), here[field]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,7 @@ from workbench.inside import check_links
 from workbench.jsonable import canonical, dumps, jsonable
 from workbench.locks import FolderLock
 from workbench.run_log import FIELDS, read_log
-from workbench.run_record import earlier_record, now, other_circumstances, read_run, same_question, started
+from workbench.run_record import also, changed, earlier_record, now, read_run, same_question, started
 from workbench.shards import Damaged, checked, file_name, model_slug, pack
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Run:
                 path, lock, started(record, command, model, label, jsonable(question), backend, conditions), resumed
             )
             run._write_record()
-            run.warnings += other_circumstances(path, record, run._record)
+            run.warnings += changed(path, record, run._record)
             return run
         except BaseException:
             with suppress(OSError):
@@ -168,6 +168,13 @@ class Run:
     def adopt(self, unit: str, entry: Mapping[str, Any], data: bytes) -> None:
         """Store a unit that another run has done. entry: its line in that run's log; data: the bytes of its shard."""
         self._store(unit, data, {"unit": unit, **{field: entry[field] for field in FIELDS}})
+
+    def made_elsewhere(self, others: Iterable[Mapping[str, Any]]) -> None:
+        """Record circumstances (`run_record.CIRCUMSTANCES`) under which others made units of this run. Raises RunError."""
+        held = also(self._record, [*self._record["also_made_with"], *others])
+        if held != self._record["also_made_with"]:
+            self._record["also_made_with"] = held
+            self._write_record()
 
     def _store(self, unit: str, data: bytes, entry: dict[str, Any]) -> None:
         with _writing(self.path / entry["shard"]):

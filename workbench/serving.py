@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from workbench.conditions import conditions
 from workbench.errors import BadInput, RunError
 from workbench.jsonable import jsonable
+from workbench.run_record import present
 
 if TYPE_CHECKING:
     from workbench.jobs import Job
@@ -34,7 +36,10 @@ class Server:
         threading.Thread(target=self._run, args=(name, list(words)), daemon=True).start()
 
     def begin(self) -> dict[str, Any]:
-        """What must be alike on all machines (see `facts_of`), and the process. Raises what the command raised."""
+        """What must be alike on all machines (`facts`, see `facts_of`), the circumstances, the process' number.
+
+        Raises what the command raised.
+        """
         return {**self._answer(), "pid": os.getpid()}
 
     def do(self, unit: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -44,7 +49,7 @@ class Server:
 
     def serve(self, job: Job[Any], units: Mapping[str, Work]) -> NoReturn:
         """Called by the command where it would do its units; never returns."""
-        self._told.put(facts_of(job))
+        self._told.put({"facts": facts_of(job), "circumstances": present(conditions(job.model))})
         while True:
             unit = self._asked.get()
             try:

@@ -55,7 +55,9 @@ class TraceCircuit(ExactOptions):
     bos: bool | None = chz.field(default=None, doc="begin prompts with BOS; default: as the tokenizer does")
     seed: int = chz.field(default=0, doc="draws prompts, resamples and controls")
     batch: int = chz.field(default=50, doc="prompts at a time")
-    memory: str = chz.field(default="2GB", doc="bytes that work may take beside the weights")
+    memory: str | None = chz.field(
+        default="2GB", doc="bytes that work may take beside the weights; none: 4GB where it can"
+    )
 
     @chz.validate
     def _sane(self) -> None:
@@ -88,13 +90,11 @@ def trace(model: Model | str | TraceCircuit = "gpt2", **options: Any) -> Trace:
 
 def _check(config: TraceCircuit) -> None:
     """What is wrong is said before torch is imported, which takes seconds."""
-    from workbench.sizes import bytes_of
     from workbench.tasks.circuit_prompts import checked_corruption, circuit_task
 
     task = circuit_task(config.task)
     if config.corruption is not None:
         checked_corruption(config.corruption, task.corruptions)
-    bytes_of(config.memory, "memory")
 
 
 COMMAND = Command(

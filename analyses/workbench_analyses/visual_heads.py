@@ -14,7 +14,7 @@ import chz
 from workbench.command import Command
 from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.model_options import MODEL, AttendingOptions
+from workbench.model_options import MODEL, BudgetedOptions
 from workbench.option_values import at_least, one_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ CONTRASTS = ("probability", "absolute", "log")
 
 
 @chz.chz
-class ScanVisual(AttendingOptions):
+class ScanVisual(BudgetedOptions):
     """Options of the scan."""
 
     model: str = chz.field(default="llava", doc=MODEL)

@@ -20,6 +20,7 @@ from workbench_analyses.visual.table_result import HonestTable
 
 import workbench as wb
 from workbench import images, visual, visual_methods
+from workbench.budget import FewerRows
 from workbench.errors import BadInput
 from workbench.heads import HeadScores
 from workbench.interventions import Intervention, scale
@@ -373,6 +374,21 @@ def test_the_scans_tau_decides_on_sinks(model, sets):
         assert arms.pictures[0].sinks == arms.prompts[0].sinks == arms.sinks
         assert arms.sinks == (pytest.approx(held), visual.sink_dimensions(model, first, held))
         assert bool(arms.sinks[1]) == (tau is not None)
+
+
+@torch.no_grad()
+def test_where_memory_runs_out_arms_show_fewer_pictures_at_a_time(model, sets, narrow):
+    arms = [Arms(model, head_scores(), sets, TableConfig(longest=6, batch=12)) for _ in range(2)]
+    edits = [one.edits(visual_methods.named("amplify"), 1.3) for one in arms]
+    whole = arms[0].plain(), arms[0].captions(edits[0]), arms[0].answers(edits[0])
+    assert max(map(len, arms[0].pictures)) == 12
+    went = narrow(model, 5)
+    with pytest.warns(FewerRows, match="interventions: memory ran out on cpu with 12 rows at a time; going on with 6"):
+        plain = arms[1].plain()
+    assert (arms[1].captions(edits[1]), arms[1].answers(edits[1])) == whole[1:]
+    assert [s.text for s in plain] == [s.text for s in whole[0]] and max(went) == 3 == max(map(len, arms[1].pictures))
+    for a, b in zip(plain, whole[0], strict=True):
+        np.testing.assert_allclose(a.log_p, b.log_p, rtol=1e-4, atol=1e-5)
 
 
 def test_scores_that_are_missing(model, sets):

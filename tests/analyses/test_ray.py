@@ -72,6 +72,8 @@ def test_workers_killed_in_the_middle_cost_their_units_and_no_score(single, tmp_
     assert files(tmp_path) == single and len(set(killed)) == 2
     assert len(saved) == len(set(saved)) == 16 and len(given) == 18, "what two workers had is done again, no more"
     assert capsys.readouterr().err.count("a Ray worker ended at unit") == 2
+    (record,) = (json.loads(file.read_text()) for file in tmp_path.glob("*/run.json"))
+    assert {x["conditions"]["threads"] for x in [*record["also_made_with"], record]} == {1}
 
 
 def test_a_finished_scan_needs_no_cluster_and_one_begun_goes_on(single, tmp_path, monkeypatch):

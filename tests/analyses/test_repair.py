@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from workbench_analyses.circuits.repairing import Aim, answers_of
+from workbench_analyses.circuits.repairing import Aim, answers_of, fitting
 from workbench_analyses.repair_heads import COMMAND, heads_of, repair
 
 import workbench as wb
-from workbench.errors import BadInput
+from workbench.budget import FewerRows
+from workbench.errors import BadInput, TooLarge
 from workbench.options import parse
 from workbench.reference_models.planted.ioi_circuit import ROLES, build_circuit
 from workbench.reference_models.planted.ioi_knobs import Knobs
@@ -86,6 +87,26 @@ def test_the_mover_at_the_right_object_mends_a_model_that_lost_its_gatherer(mend
     assert mended.p_against(mended.random_heads) == pytest.approx(1 / 8) and mended.mends
     assert "(an oracle), L2H0 at object: accuracy rises" in mended.verdict
     assert "more than with both controls" in mended.verdict and "NOT" not in mended.verdict
+
+
+def test_fewer_prompts_at_a_time_where_memory_runs_out_or_is_bounded(planted, narrow, monkeypatch):
+    prompts = make_prompts("ioi", planted.tokenizer, 9, 4).prompts
+    aims, which = [None, Aim((MOVER,), [[i % 3] for i in range(9)])], range(1, 9)
+    whole = answers_of(planted, prompts, which, aims)
+
+    def asked(most: int) -> None:
+        went = narrow(planted, 4)
+        found = fitting(planted, prompts, which, aims)
+        assert max(went) == most and (found["said"] == whole["said"]).all()
+        np.testing.assert_allclose(found["difference"], whole["difference"], rtol=1e-4, atol=1e-4)
+
+    with pytest.warns(FewerRows, match="repair: memory ran out on cpu with 8 rows at a time; going on with 4 at most"):
+        asked(4)
+    monkeypatch.setattr(planted, "memory", "2kB")
+    with pytest.raises(TooLarge, match="repair: .* for one row, more than 2kB: raise memory= to") as caught:
+        asked(1)
+    monkeypatch.setattr(planted, "memory", str(caught.value).split("raise memory= to ")[1].split(",")[0])
+    asked(1)
 
 
 @pytest.mark.parametrize(

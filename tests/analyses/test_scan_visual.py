@@ -24,7 +24,7 @@ from workbench_analyses.visual.sights import picture_files, readable, sets
 from workbench_analyses.visual_heads import ScanVisual
 
 import workbench as wb
-from workbench.errors import BadInput, Unsupported
+from workbench.errors import BadInput, TooLarge, Unsupported
 from workbench.heads import HeadScores
 from workbench.jsonable import jsonable
 from workbench.reference_models.recipes.scene_acceptance import figures
@@ -34,6 +34,7 @@ from workbench.tasks.scene_answers import yes_margins
 from workbench.tasks.scenes import scenes
 
 SMALL = {"samples": 10, "choose": 2, "report": 12, "proof": "none"}
+TINY = {**SMALL, "samples": 5, "report": 2}
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +167,37 @@ def test_a_run_resumes_and_keeps_its_files(model, tmp_path, monkeypatch):
     frame = pd.read_parquet(run / "scores.parquet")
     assert set(frame.score) == set(first.scores) and len(frame) == 32 * len(first.scores)
     assert len(pd.read_parquet(run / "captions.parquet")) == 4
+
+
+@pytest.fixture(scope="module")
+def tiny(model):
+    return wb.analyses.visual_heads.scan(model, **TINY)
+
+
+def close(found, whole):
+    assert found.behaviour == whole.behaviour and found.heads.captions == whole.heads.captions
+    for name, scores in whole.scores.items():
+        np.testing.assert_allclose(found.scores[name].values, scores.values, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_where_memory_runs_out_fewer_pictures_are_shown_at_a_time(model, tiny, narrow, capsys):
+    """Captions, answers and heads put out, each said once; captions that are told in twos are read in twos."""
+    went = narrow(model, 4)
+    found = wb.analyses.visual_heads.scan(model, **TINY)
+    assert max(went) == 4
+    said = [line for line in capsys.readouterr().err.splitlines() if "memory ran out" in line]
+    assert sorted(line.split(": ")[1] for line in said) == ["answers", "captions", "heads put out"]
+    close(found, tiny)
+
+
+def test_a_budget_counts_pictures_out(model, tiny, narrow):
+    with pytest.raises(TooLarge, match="captions read: .* for one row, more than 100kB: raise memory= to") as caught:
+        wb.analyses.visual_heads.scan(model, **TINY, memory="100kB")
+    least = str(caught.value).split("raise memory= to ")[1].split(",")[0]
+    went = narrow(model, 99)
+    found = wb.analyses.visual_heads.scan(model, **TINY, memory=least)
+    assert 0 < max(went) < model.n_heads and model.memory is None  # 40: five captions of each head
+    close(found, tiny)
 
 
 def test_the_users_pictures(model, folder):

@@ -92,6 +92,18 @@ def test_shards_in_any_order_give_the_files_of_one_run(single, tmp_path, n, caps
     assert max(map(max, filter(None, held.values()))) > 0.5
 
 
+def test_the_merged_run_tells_under_which_other_circumstances_its_parts_were_made(out):
+    for i, threads in enumerate((97, 98, 97)):
+        file = part(out, i) / "run.json"
+        record = json.loads(file.read_text())
+        record["conditions"]["threads"] = threads
+        file.write_text(json.dumps(record))
+    assert main(["merge", str(out)]) == 0
+    record = json.loads((whole(out) / "run.json").read_text())
+    assert [x["conditions"]["threads"] for x in record["also_made_with"]] == [97, 98]
+    assert record["conditions"]["threads"] not in (97, 98)
+
+
 def test_the_list_may_be_stable_before_all_units_are_looked_at(tmp_path, capsys):
     words = [*WORDS[:2], "lengths=64,", "depths=0,50", "rounds=14", "until=0.5", "proof=none"]
     assert scan(tmp_path / "one", words=words) == 0

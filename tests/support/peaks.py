@@ -62,6 +62,9 @@ def works(model: Any, rows: int) -> dict[str, Any]:
             heads = str(wb.write_scores(scores, Path(folder) / "scores.json"))
             wb.analyses.kv_policies.simulate(model, heads=heads, samples=max(2, rows), batch=rows, **options)
 
+    def seen(memory: str | None) -> None:
+        wb.analyses.visual_heads.scan(model, samples=max(2, rows), choose=2, report=2, proof="none", memory=memory)
+
     few = [probes.received(), probes.entropy(), probes.top_keys(4, rows=(-1,))]
     return {
         "observe": lambda m: observe(model, x[0], few, memory=m),
@@ -71,6 +74,7 @@ def works(model: Any, rows: int) -> dict[str, Any]:
         "edges": lambda m: edge_effects(model, x[0, :, :64], x[1, :, :64], answers, 1, memory=m),
         "circuits": lambda m: kept_differences(model, prompts, keep, memory=m),
         "simulate": simulated,
+        "visual": seen,
     }
 
 
@@ -81,7 +85,7 @@ def main() -> None:
     import workbench as wb
 
     name, memory, rows = sys.argv[1:4]
-    model = wb.load("llama")
+    model = wb.load("llava" if name == "visual" else "llama")
     with torch.no_grad():
         model(torch.randint(5, 200, (1, 64)))
     work = works(model, 1)[name]

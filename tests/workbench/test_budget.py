@@ -39,26 +39,6 @@ def llama(tmp_path_factory):
     return wb.load(tiny_models.save("llama", tmp_path_factory.mktemp("llama")))
 
 
-@pytest.fixture
-def narrow(monkeypatch):
-    """Let a model run out of memory with more than so many rows; gives the rows of the forwards that went well."""
-
-    def start(model, most):
-        went, bridge = [], type(model.bridge).__call__
-
-        def spy(self, tokens, *args, **kwargs):
-            if len(tokens) > most:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-            went.append(len(tokens))
-            return bridge(self, tokens, *args, **kwargs)
-
-        monkeypatch.setattr(type(model.bridge), "__call__", spy)
-        monkeypatch.setattr(model, "ceilings", {})
-        return went
-
-    return start
-
-
 @pytest.mark.parametrize(
     ("memory", "fixed", "most", "want"),
     [
@@ -329,3 +309,24 @@ def test_a_simulation_goes_on_with_fewer_prompts(narrow, tmp_path, capsys):
             np.testing.assert_allclose(a.quality[kind], b.quality[kind], rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(a.costs[kind], b.costs[kind], rtol=1e-9)
         assert a.controls == b.controls
+
+
+def test_a_fit_of_windows_goes_on_with_fewer_prompts(narrow, capsys):
+    """Both of its stages: errors of every window, and the check of every rule, none of whose cases is asked twice."""
+    model = wb.load("planted-copy")
+    asked = {
+        "context": 128, "prompts": 4, "samples": 5, "texts": 2, "depths": (0, 40), "draws": 2, "beside": (), "batch": 5,
+    }  # fmt: skip
+    whole = wb.analyses.fit_windows.fit(model, **asked, out=None)
+    went = narrow(model, 2)
+    parts = wb.analyses.fit_windows.fit(model, **asked, out=None)
+    assert max(went) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if "memory" in line]
+    assert said == ["note: simulation: memory ran out on cpu with 4 rows at a time; going on with 2 at most"]
+    for kind, errors in whole.errors.items():
+        np.testing.assert_allclose(parts.errors[kind], errors, rtol=1e-4, atol=1e-6)
+    for a, b in zip(parts.checks, whole.checks, strict=True):
+        assert sorted(map(len, a.point.quality.values())) == [2, 5]
+        np.testing.assert_allclose(a.dealt, b.dealt, rtol=1e-3, atol=1e-5)
+        for kind in a.point.quality:
+            np.testing.assert_allclose(a.point.quality[kind], b.point.quality[kind], rtol=1e-3, atol=1e-5)

@@ -126,3 +126,14 @@ def test_a_worker_has_the_budget_and_the_gpus_that_were_asked_for(monkeypatch):
     assert ray_workers.needs_of("cuda:1", "cuda")["num_gpus"] == 1 and "num_gpus" not in ray_workers.needs_of(
         None, "cpu"
     )
+
+
+def test_the_run_keeps_under_which_circumstances_a_worker_computes(monkeypatch):
+    told, kept = {"facts": {"torch": "1"}, "circumstances": {"conditions": {"threads": 1}}, "pid": 7}, []
+    monkeypatch.setattr(ray_workers, "facts_of", lambda job: {"torch": "1"})
+    job = SimpleNamespace(run=SimpleNamespace(made_elsewhere=kept.extend))
+    pool = ray_workers.Pool(job, 1)  # pyright: ignore[reportArgumentType]
+    pool._starting["ref"] = "actor"
+    monkeypatch.setattr(pool, "_answer", lambda ref, what: told)
+    pool._ready("ref")
+    assert kept == [told["circumstances"]] and pool.pids == {"actor": 7} and pool.free

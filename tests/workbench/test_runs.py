@@ -313,6 +313,30 @@ def test_other_versions_are_mentioned(tmp_path):
         assert "other versions" in run.warnings[0] and "torch 0.1, now" in run.warnings[0]
 
 
+def test_a_run_keeps_every_circumstance_once_that_its_units_were_made_under(tmp_path):
+    def session(threads, **also):
+        with Run.open(tmp_path, "scan-heads", "llama", QUESTION, conditions={"threads": threads}) as run:
+            for others in also.values():
+                run.made_elsewhere(others)
+        record = read_run(run.path)
+        return record["conditions"]["threads"], [x["conditions"]["threads"] for x in record["also_made_with"]]
+
+    elsewhere = {"conditions": {"threads": 8}, "versions": {"torch": "9"}}
+    assert session(1) == (1, []) and session(1) == (1, [])
+    assert session(2) == (2, [1])
+    assert session(1) == (1, [2])  # what this session computes with stands where it always did
+    assert session(1, ray=[elsewhere, elsewhere], more=[elsewhere]) == (1, [2, 8])
+    assert session(3) == (3, [2, 8, 1])
+    (path,) = tmp_path.iterdir()
+    record = read_run(path)
+    assert elsewhere in record["also_made_with"] and record["versions"]["torch"] != "9"
+    (path / "run.json").write_text(
+        json.dumps({**record, "also_made_with": [3, {}, {"versions": "x"}], "conditions": 7})
+    )
+    with Run.open(tmp_path, "scan-heads", "llama", QUESTION, conditions={"threads": 1}) as run:
+        assert [x.keys() for x in read_run(run.path)["also_made_with"]] == [{"versions", "machine"}]
+
+
 def test_written_files(tmp_path):
     frame = pd.DataFrame({"layer": [0, 1], "score": [0.5, np.nan]})
     with opened(tmp_path) as run:

@@ -35,7 +35,9 @@ def kept(monkeypatch):
 def test_units_by_name_are_those_of_a_run_and_nothing_is_written(kept, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     server = Server("scan-heads", WORDS)
-    facts = server.begin()
+    told = server.begin()
+    facts = told["facts"]
+    assert told["circumstances"]["conditions"]["threads"] == torch.get_num_threads() and told["pid"]
     assert facts["torch"] == torch.__version__ and facts["device"] == "cpu" and len(facts["model"]) == 2
     assert len(kept) == 2
     for unit in reversed(list(kept)):
@@ -63,8 +65,7 @@ def test_files_that_differ_are_seen_before_any_unit(tmp_path):
     for value in ("71", "71", "72"):
         said = {"needle": f"The code of Anna is {value}.", "answer": value, "question": "What is the code of Anna?"}
         file.write_text(json.dumps(said))
-        facts = Server("scan-heads", [*WORDS, f"needles={file}"]).begin()
-        told.append({key: value for key, value in facts.items() if key != "pid"})
+        told.append(Server("scan-heads", [*WORDS, f"needles={file}"]).begin()["facts"])
     assert told[0] == told[1] != told[2] and told[0] == {**told[2], "asked": told[0]["asked"]}
 
 

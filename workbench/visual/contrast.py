@@ -15,9 +15,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench import images
+from workbench.budget import in_parts
 from workbench.errors import BadInput
 from workbench.heads import HeadScores
 from workbench.interventions import mask
+from workbench.visual.sizes import contrast_bytes
 from workbench.visual.told import Rows, Told
 from workbench.visual.words import Word
 
@@ -88,15 +90,19 @@ def _effects(
     rows = _cut(rows, kept.stop, told.prompt.tokens.shape[1])
     places = torch.tensor([[w.row, first + w.step - kept.start, told.said[w.row, w.step]] for w in words])
     row, column, token = places.to(rows.tokens.device).unbind(1)
-    at_once, out = max(1, batch // len(rows.tokens)), np.full((len(words), model.n_layers, model.n_heads), np.nan)
+    n, out = len(rows.tokens), np.full((len(words), model.n_layers, model.n_heads), np.nan)
+    each = n * contrast_bytes(model, rows.tokens.shape[1], kept.stop - kept.start)
     run = _whole(model, rows) if images.placed(model) else _resumed(model, rows)
     base = _log_p(run(min(model.seam.layers), [], kept), row, column, token)
     for layer in sorted(model.seam.layers):
-        for start in range(0, model.n_heads, at_once):
-            heads = list(range(start, min(start + at_once, model.n_heads)))
+
+        def some(which: slice, layer: int = layer) -> Tensor:
+            heads = list(range(which.start, which.stop))
             logits = run(layer, heads, kept).unflatten(0, (len(heads), -1))
-            zeroed = torch.stack([_log_p(one, row, column, token) for one in logits])
-            out[:, layer, heads] = _change(base, zeroed, measure).T.cpu().numpy()
+            return torch.stack([_log_p(one, row, column, token) for one in logits])
+
+        zeroed = torch.cat(in_parts(model, "heads put out", model.n_heads, each, some, most=max(1, batch // n)))
+        out[:, layer] = _change(base, zeroed, measure).T.cpu().numpy()
     return out
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 import workbench as wb
+from workbench.budget import in_parts
 from workbench.controls import Heads, matched_lists
 from workbench.errors import BadInput
+from workbench.footprint import forward_bytes, stream_bytes
 from workbench.jobs import Job
 from workbench.jsonable import digest
 from workbench.models import Model
@@ -46,7 +48,7 @@ def run_repair(config: RepairHeads, model: Model | None = None) -> Repair:
         chunks = [range(i, min(i + config.batch, len(prompts))) for i in range(0, len(prompts), config.batch)]
         for i, which in enumerate(chunks):
             unit = f"prompts-{which.start}-{which.stop}"
-            parts.append(job.remember(unit, lambda w=which: (answers_of(model, prompts.prompts, w, aims), {}))[0])
+            parts.append(job.remember(unit, lambda w=which: (fitting(model, prompts.prompts, w, aims), {}))[0])
             report(i + 1, len(chunks))
         arms = _arms(prompts.prompts, *(np.concatenate([p[x] for p in parts], 1) for x in ("said", "difference")))
         _check(config, model, arms[0])
@@ -80,6 +82,16 @@ def _others(rng: np.random.Generator, length: int, onto: Sequence[int]) -> list[
     if len(free) < len(onto):
         raise BadInput(f"a prompt of {length} tokens has no {len(onto)} others to look at: give fewer labels in onto=")
     return sorted(int(i) for i in rng.choice(free, len(onto), replace=False))
+
+
+def fitting(
+    model: Model, prompts: Sequence[CircuitPrompt], which: range, aims: Sequence[Aim | None]
+) -> dict[str, np.ndarray]:
+    """`answers_of`, as many prompts at a time as the memory holds."""
+    n = max(len(prompts[i].clean) for i in which)
+    each = forward_bytes(model, n) + stream_bytes(model, n)
+    parts = in_parts(model, "repair", len(which), each, lambda rows: answers_of(model, prompts, which[rows], aims))
+    return {name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]}
 
 
 @torch.no_grad()

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from workbench import images
+from workbench.budget import at_most
 from workbench.heads import HeadScores
 from workbench.probes.phi import default_tau
 from workbench.tasks.pope import Answer, Frequencies, Question, parse, questions
 from workbench.tasks.wording import answer_tokens, asking, describing
 from workbench.visual.picture_sinks import sink_dimensions
+from workbench.visual.sizes import telling_bytes
 from workbench.visual.words import text_of
 from workbench.visual_methods import VisualMethod, method_edits
 from workbench.visual_methods.pictures import Pictures
@@ -23,6 +25,7 @@ from workbench_analyses.visual.table_config import TableConfig
 
 STRATEGY = "adversarial"
 Edits = Callable[[Pictures], Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Arms:
         sights.sort(key=lambda at: (at[0], len(at[2].objects)))  # captions of a batch end together
         self.places = [Place(p, kind, s.name) for p, kind, s in sights]
         self.truth = {s.name: s.objects for *_, s in sights}
-        self._shown = [s for *_, s in sights]
+        self._shown, self._size = [s for *_, s in sights], config.batch
 
     @cached_property
     def sinks(self) -> tuple[float, list[int]]:
@@ -55,7 +58,7 @@ class Arms:
     @cached_property
     def pictures(self) -> list[Pictures]:
         """All pictures under the instruction, in batches."""
-        text, size = describing(self.model), self.config.batch
+        text, size = describing(self.model), self._size
         return [
             Pictures(self.model, [s.image for s in self._shown[i : i + size]], text, self.sinks)
             for i in range(0, len(self._shown), size)
@@ -75,7 +78,7 @@ class Arms:
     @cached_property
     def prompts(self) -> list[Pictures]:
         """Questions with their pictures, in batches of equal length."""
-        by_name, out, size = {s.name: s for s in self._shown}, [], self.config.batch
+        by_name, out, size = {s.name: s for s in self._shown}, [], self._size
         start = 0
         while start < len(self.asked):
             length = self._length(self.asked[start][1].object)
@@ -87,28 +90,48 @@ class Arms:
 
     def plain(self) -> list[Said]:
         """Captions without any means, with the probability of each token."""
-        return [s for p in self.pictures for s in said_surely(self.model, p, self.config.longest)]
+        return self._fitting(
+            lambda: [s for p in self.pictures for s in said_surely(self.model, p, self.config.longest)]
+        )
 
     def captions(self, edits: Edits, purpose: str = "") -> list[str]:
         """Captions under edits, of all pictures or of one set."""
-        out = []
-        for i, part in enumerate(self.pictures):
-            here = self.places[i * self.config.batch : i * self.config.batch + len(part)]
-            if purpose and all(place.purpose != purpose for place in here):
-                out += [""] * len(part)
-            else:
-                out += captions(self.model, part, self.config.longest, edits(part))
-        return out
+
+        def told() -> list[str]:
+            out: list[str] = []
+            for part in self.pictures:
+                here = self.places[len(out) : len(out) + len(part)]
+                if purpose and all(place.purpose != purpose for place in here):
+                    out += [""] * len(part)
+                else:
+                    out += captions(self.model, part, self.config.longest, edits(part))
+            return out
+
+        return self._fitting(told)
 
     def answers(self, edits: Edits) -> list[str]:
         """Answers to the questions under edits."""
-        out = []
-        for part in self.prompts:
-            said = self.model.generate(part.tokens, answer_tokens(self.model), edits=edits(part), inputs=part.inputs)
-            ends = set(self.model.stop_tokens)
-            cut = [row[: next((i for i, t in enumerate(row) if t in ends), len(row))] for row in said.tolist()]
-            out += [text_of(self.model.tokenizer, ids) for ids in cut]
-        return out
+        return self._fitting(lambda: [text for part in self.prompts for text in self._answered(part, edits)])
+
+    def _answered(self, part: Pictures, edits: Edits) -> list[str]:
+        said = self.model.generate(part.tokens, answer_tokens(self.model), edits=edits(part), inputs=part.inputs)
+        ends = set(self.model.stop_tokens)
+        cut = [row[: next((i for i, t in enumerate(row) if t in ends), len(row))] for row in said.tolist()]
+        return [text_of(self.model.tokenizer, ids) for ids in cut]
+
+    def _fitting(self, work: Callable[[], T]) -> T:
+        """The work with as many pictures in a batch as the memory holds; prompts of other batches are made anew."""
+        asked = images.prompt(self.model, describing(self.model), self._shown[0].image)
+        each = telling_bytes(self.model, asked.tokens.shape[1], self.config.longest)
+
+        def dealt(size: int) -> T:
+            if size != self._size:
+                self._size = size
+                for name in ("pictures", "prompts"):
+                    self.__dict__.pop(name, None)
+            return work()
+
+        return at_most(self.model, "interventions", self.config.batch, each, dealt)
 
     def edits(self, method: VisualMethod, strength: float, control: str = "", seed: int = 0) -> Edits:
         """What a method does to a batch."""

@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from workbench import images
+from workbench.budget import at_most
 from workbench.models import Model
 from workbench.progress import Report
 from workbench.runs import Remember
 from workbench.tasks.chair import Caption
 from workbench.tasks.pope import STRATEGIES
 from workbench.tasks.scene_answers import answers, describe, yes_margins
+from workbench.tasks.wording import describing
+from workbench.visual.sizes import telling_bytes
 from workbench_analyses.visual.behaviour import Said, partners, questions_of
 from workbench_analyses.visual.sights import Sets, Sight
 
@@ -43,7 +47,10 @@ def _captions(config: Any, model: Model, kind: str, sights: tuple[Sight, ...], r
         part = sights[start : start + UNIT]
 
         def work(part: tuple[Sight, ...] = part) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-            told = describe(model, part, batch=config.batch, longest=config.most)
+            told = at_most(
+                model, "captions", config.batch, _bytes(config, model, part[0]),
+                lambda n: describe(model, part, batch=n, longest=config.most),
+            )  # fmt: skip
             return {}, {"texts": [c.text for c in told]}
 
         texts = remember(f"captions-{kind}-{start}", work)[1]["texts"]
@@ -60,7 +67,9 @@ def _answers(config: Any, model: Model, kind: str, sets: Sets, remember: Remembe
         part = asked[start : start + UNIT]
 
         def work(part: list[tuple[Sight, str]] = part) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-            return {}, {"texts": answers(model, part, batch=2 * config.batch if config.batch > 1 else 1)}
+            size = 2 * config.batch if config.batch > 1 else 1
+            each = _bytes(config, model, part[0][0])
+            return {}, {"texts": at_most(model, "answers", size, each, lambda n: answers(model, part, batch=n))}
 
         out += remember(f"answers-{kind}-{start}", work)[1]["texts"]
     return dict(zip(every, out, strict=True))
@@ -68,6 +77,14 @@ def _answers(config: Any, model: Model, kind: str, sets: Sets, remember: Remembe
 
 def _margins(config: Any, model: Model, name: str, rows: list[tuple[Sight, str]], remember: Remember) -> list[float]:
     def work() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return {"margins": yes_margins(model, rows, batch=2 * config.batch).double().numpy()}, {}
+        each = _bytes(config, model, rows[0][0])
+        found = at_most(model, "answers", 2 * config.batch, each, lambda n: yes_margins(model, rows, batch=n))
+        return {"margins": found.double().numpy()}, {}
 
     return remember(f"margins-{name}", work)[0]["margins"].tolist()
+
+
+def _bytes(config: Any, model: Model, sight: Sight) -> int:
+    """What a caption of a picture takes while it is told; an answer takes no more."""
+    asked = images.prompt(model, describing(model), sight.image)
+    return telling_bytes(model, asked.tokens.shape[1], config.most)

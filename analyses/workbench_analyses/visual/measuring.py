@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from workbench import images, visual
+from workbench.budget import in_parts, rows_at_once
 from workbench.errors import BadInput
 from workbench.heads import HeadScores
 from workbench.models import Model
@@ -18,12 +19,15 @@ from workbench.progress import Report
 from workbench.runs import Remember
 from workbench.tasks.wording import describing
 from workbench.visual.localising import localised
+from workbench.visual.sizes import contrast_bytes, reading_bytes, telling_bytes
 from workbench.visual.told import one_a_row
 from workbench.visual.words import text_of
 from workbench_analyses.visual.sights import Sets, Sight
 
 UNIT = 32
 """Pictures in a unit of work."""
+READ = "captions read"
+"""Readings in messages about memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +83,14 @@ def measured(config: Any, model: Model, sets: Sets, remember: Remember, report: 
     return _joined(config, model, parts, metas, names, kinds, dims, tau)
 
 
+def check_room(config: Any, model: Model, sight: Sight) -> None:
+    """Raises TooLarge where a stated budget may not hold a caption of a picture: before any work, not behind half of it."""
+    asked = _asked(model, [sight])
+    n, parts = asked.tokens.shape[1], int(images.positions(model, asked.tokens)[0].sum())
+    contrast = contrast_bytes(model, n + config.most, config.most)
+    rows_at_once(model, READ, max(reading_bytes(model, n, parts, config.most), contrast))
+
+
 def _tau(config: Any, model: Model) -> float:
     width = int(model.bridge.cfg.d_model)
     if config.tau is not None and config.tau > width**0.5:
@@ -103,43 +115,54 @@ def _unit(
     config: Any, model: Model, sets: Sets, sights: Sequence[Sight], tau: float, dims: Sequence[int]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays of one unit: samples of each score, looks and entropies, effects and T-VHD of words."""
-    gathered: dict[str, list[np.ndarray]] = {}
-    texts, rows, parameters, said = [], [], {}, []
-    for part, told in _told(config, model, sights):
-        seen = visual.read(model, told, tau, dims)
-        scores = per_token_scores(seen)
-        parameters = {name: [s.method, dict(s.parameters)] for name, s in scores.items()}
-        ids = [row[:n] for row, n in zip(told.said.tolist(), told.length.tolist(), strict=True)]
-        texts += [text_of(model.tokenizer, row) for row in ids]
-        words = [
-            w for i, row in enumerate(ids)
-            for w in visual.spoken(model.tokenizer, row, part[i].objects, sets.words, i)
-        ]  # fmt: skip
-        each = visual.t_vhd(seen)
-        effects = visual.word_effects(model, told, words, config.contrast) if words else None
-        found = {name: s.per_sample for name, s in scores.items()} | {
-            "looks": seen.looks, "entropy": seen.entropy, "sinks": seen.sinks,
-            "t_vhd": np.array([each[w.row, w.step] for w in words]), "effects": effects,
-        }  # fmt: skip
-        for name, x in found.items():
-            if x is not None and len(x):
-                gathered.setdefault(name, []).append(np.asarray(x))
-        said += told.length.tolist()
-        rows += [[part[w.row].name, w.step, w.object, w.invented] for w in words]
-    arrays = {name: np.ascontiguousarray(np.concatenate(x)) for name, x in gathered.items()}
-    return arrays, {"texts": texts, "words": rows, "parameters": parameters, "said": said}
-
-
-def _told(config: Any, model: Model, sights: Sequence[Sight]) -> Iterator[tuple[Sequence[Sight], visual.Told]]:
-    """Pictures that the model joins (Qwen-VL) are told one at a time: batch changes no number."""
     size = min(config.batch, UNIT)
-    for i in range(0, len(sights), size):
-        part = sights[i : i + size]
-        asked = _asked(model, part)
-        if one_a_row(asked):
-            yield part, visual.tell(model, asked, config.most)
-        else:
-            yield from (([s], visual.tell(model, _asked(model, [s]), config.most)) for s in part)
+    if size > 1 and not one_a_row(_asked(model, sights[:2])):
+        size = 1  # pictures that the model joins (Qwen-VL) are told one at a time: batch changes no number
+    each = telling_bytes(model, _asked(model, sights[:1]).tokens.shape[1], config.most)
+
+    def some(rows: slice) -> list[tuple[dict[str, np.ndarray], dict[str, Any]]]:
+        part = sights[rows]
+        told = visual.tell(model, _asked(model, part), config.most)
+
+        def read(rows: slice) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+            return _scored(config, model, sets, part[rows], told.some(list(range(len(part))[rows])), tau, dims)
+
+        each = reading_bytes(model, told.prompt.tokens.shape[1], int(told.pictures[0].sum()), told.said.shape[1])
+        return in_parts(model, READ, len(part), each, read)
+
+    found = [one for part in in_parts(model, "captions", len(sights), each, some, most=size) for one in part]
+    arrays = {
+        name: np.ascontiguousarray(np.concatenate([a[name] for a, _ in found if name in a]))
+        for name in dict.fromkeys(name for a, _ in found for name in a)
+    }
+    metas = [meta for _, meta in found]
+    lists = {name: [x for meta in metas for x in meta[name]] for name in ("texts", "words", "said")}
+    return arrays, {**lists, "parameters": metas[-1]["parameters"]}
+
+
+def _scored(
+    config: Any, model: Model, sets: Sets, part: Sequence[Sight], told: visual.Told, tau: float, dims: Sequence[int]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The same of captions that are read in one forward."""
+    seen = visual.read(model, told, tau, dims)
+    scores = per_token_scores(seen)
+    ids = [row[:n] for row, n in zip(told.said.tolist(), told.length.tolist(), strict=True)]
+    words = [
+        w for i, row in enumerate(ids)
+        for w in visual.spoken(model.tokenizer, row, part[i].objects, sets.words, i)
+    ]  # fmt: skip
+    each = visual.t_vhd(seen)
+    found = {name: s.per_sample for name, s in scores.items()} | {
+        "looks": seen.looks, "entropy": seen.entropy, "sinks": seen.sinks,
+        "t_vhd": np.array([each[w.row, w.step] for w in words]),
+        "effects": visual.word_effects(model, told, words, config.contrast) if words else None,
+    }  # fmt: skip
+    return {name: np.asarray(x) for name, x in found.items() if x is not None and len(x)}, {
+        "texts": [text_of(model.tokenizer, row) for row in ids],
+        "words": [[part[w.row].name, w.step, w.object, w.invented] for w in words],
+        "parameters": {name: [s.method, dict(s.parameters)] for name, s in scores.items()},
+        "said": told.length.tolist(),
+    }
 
 
 def _asked(model: Model, sights: Sequence[Sight]) -> images.Prompt:

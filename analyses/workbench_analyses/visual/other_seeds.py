@@ -20,6 +20,7 @@ def loaded(config: ScanVisual, first: Model) -> list[Model]:
     out, known = [], {first.identity()[1]}
     for place in config.seeds:
         model = load(place, config.dtype, config.device, config.trust_remote_code)
+        model.memory = config.memory
         check_shown(model)
         if (model.n_layers, model.n_heads) != (first.n_layers, first.n_heads):
             raise BadInput(

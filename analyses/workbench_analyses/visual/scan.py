@@ -19,7 +19,7 @@ from workbench_analyses.visual import other_seeds
 from workbench_analyses.visual.agreement import agreements
 from workbench_analyses.visual.asking import said_of_report_set
 from workbench_analyses.visual.behaviour import behaviour
-from workbench_analyses.visual.measuring import Measured, measured
+from workbench_analyses.visual.measuring import Measured, check_room, measured
 from workbench_analyses.visual.result import VisualScan
 from workbench_analyses.visual.seeing import check_shown
 from workbench_analyses.visual.sights import Sets, Sight, sets
@@ -57,6 +57,7 @@ def hash_of(shown: Sets) -> str:
 
 def _scan(job: Job[ScanVisual], shown: Sets, others: list[Model]) -> VisualScan:
     config, model = job.config, job.model
+    check_room(config, model, shown["score"][shown.kinds[0]][0])
     said = said_of_report_set(config, model, shown, job.remember, job.stages.stage("captions and answers"))
     acts, heard = behaviour(shown, said), job.seconds
     heads = measured(config, model, shown, job.remember, job.stages.stage("scores of heads"))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from workbench.budget import rows_at_once
+from workbench.budget import in_parts
 from workbench.jobs import Job
 from workbench.jsonable import digest
 from workbench.policies.setting import Setting
@@ -26,19 +26,22 @@ def checked(
     job: Job, every: Sequence[Rule], asked: Mapping[str, list[Case]], settings: Mapping[str, Setting], report: Report
 ) -> list[Checked]:
     """What each rule gives on all cases, and its deals on the needles."""
-    parts = []
-    for kind, group in asked.items():
-        size = rows_at_once(job.model, "simulation", bytes_of_case(job.model, group), most=job.config.batch)
-        parts += [(kind, group[i : i + size]) for i in range(0, len(group), size)]
     found: list[dict[str, list[Arrays]]] = [{kind: [] for kind in asked} for _ in every]
-    for place, (kind, group) in enumerate(parts):
-        chunk, name = Chunk(job.model, group), digest([c.tokens for c in group])[:8]
-        for i, rule in enumerate(every):
-            report(place * len(every) + i, len(parts) * len(every))
-            unit = f"{rule.unit}-{kind}-{name}"
-            work = lambda r=rule, c=chunk, k=kind: (_ask(r, c, settings[k], k), {})  # noqa: E731
-            found[i][kind].append(job.remember(unit, work)[0])
-    report(len(parts) * len(every), len(parts) * len(every))
+    before, total = 0, len(every) * sum(map(len, asked.values()))
+    for kind, group in asked.items():
+
+        def some(rows: slice, kind: str = kind, group: list[Case] = group, before: int = before) -> None:
+            chunk, name = Chunk(job.model, group[rows]), digest([c.tokens for c in group[rows]])[:8]
+            for i, rule in enumerate(every):
+                report(len(every) * (before + rows.start) + i * (rows.stop - rows.start), total)
+                if sum(len(part["quality"]) for part in found[i][kind]) >= rows.stop:
+                    continue  # asked before memory ran out with more cases at a time
+                work = lambda r=rule: (_ask(r, chunk, settings[kind], kind), {})  # noqa: E731
+                found[i][kind].append(job.remember(f"{rule.unit}-{kind}-{name}", work)[0])
+
+        in_parts(job.model, "simulation", len(group), bytes_of_case(job.model, group), some, most=job.config.batch)
+        before += len(group)
+    report(total, total)
     return [_put_together(job, r, own, settings["needle"]) for r, own in zip(every, found, strict=True)]
 
 

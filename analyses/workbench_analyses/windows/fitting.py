@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.budget import rows_at_once
+from workbench.budget import in_parts
 from workbench.models import Model
 from workbench.simulation.cases import Batch, Case
 from workbench.simulation.losing_reach import output_errors
@@ -36,21 +36,24 @@ def median_errors(
 
     A median over all depths would give up the needles of half of them. asked: depths in turn, as `cases` makes them.
     """
-    found: dict[str, list[np.ndarray]] = {kind: [] for kind in config.at}
-    size = rows_at_once(model, "simulation", bytes_of_case(model, asked), most=config.batch)
-    for start in range(0, len(asked), size):
-        progress(start, len(asked))
-        chunk = list(asked[start : start + size])
+
+    def some(which: slice) -> list[dict[str, np.ndarray]]:
+        progress(which.start, len(asked))
+        chunk = list(asked[which])
         own = [{kind: rows_of(case, kind) for kind in config.at} for case in chunk]
         every = [np.unique(np.concatenate(list(rows.values()))) for rows in own]
         errors = output_errors(model, Batch.of(chunk, model.device), _even(every, model), windows, config.sink)
         table = torch.stack([errors[layer] for layer in sorted(errors)]).cpu().numpy()  # [layers, b, h, r, w]
-        for i, rows in enumerate(own):
-            for kind, wanted in rows.items():
-                found[kind].append(table[:, i][:, :, np.searchsorted(every[i], wanted)])
+        return [
+            {kind: table[:, i][:, :, np.searchsorted(every[i], wanted)] for kind, wanted in rows.items()}
+            for i, rows in enumerate(own)
+        ]
+
+    parts = in_parts(model, "simulation", len(asked), bytes_of_case(model, asked), some, most=config.batch)
+    found = {kind: [case[kind] for part in parts for case in part] for kind in config.at}
     progress(len(asked), len(asked))
     depths = {kind: len(config.depths) if kind == "told" else 1 for kind in found}
-    return np.stack([_worst_median(parts, depths[kind]) for kind, parts in found.items()])
+    return np.stack([_worst_median(cases, depths[kind]) for kind, cases in found.items()])
 
 
 def _worst_median(parts: Sequence[Float[np.ndarray, "layers heads _ windows"]], turns: int) -> np.ndarray:
