@@ -78,6 +78,7 @@ def pick(name: str, q: Tensor, spec: AttentionSpec, edits: list[HeadEdits], want
         demand(name, q.device)
         return name
     reason = no_triton(q.device) or why_not(spec, edits, want) or ("gradients" if grad else None)
+    reason = reason or ("float64" if q.dtype == torch.float64 else None)
     if reason is None and (name == "triton" or q.device.type == "cuda"):
         return "triton"
     if name == "triton":
@@ -115,7 +116,7 @@ def explanation() -> str:
     if reason is not None:
         return f"picks chunked for everything: {reason}"
     return (
-        "on a GPU: triton where it can do the request, chunked for gradients, uniform heads, replaced rows, distance "
-        "profiles and moments, offsets, matching keys, top keys of every row, and mask functions that Triton does not know; "
-        "on the processor: chunked"
+        "on a GPU: triton where it can do the request, chunked for float64, gradients, uniform heads, replaced rows, "
+        "distance profiles and moments, offsets, matching keys, top keys of every row, and mask functions that Triton does "
+        "not know; on the processor: chunked"
     )

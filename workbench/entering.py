@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import chz
 
 from workbench.atomic import check_writable
+from workbench.errors import BadInput
 from workbench.sources import locate
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ def entered(kind: type[C], model: Any, options: Mapping[str, Any]) -> tuple[C, M
     """The config, and the model if it was given loaded.
 
     kind: a chz class with the fields model and out. model: such a config, which options change; a name; a loaded Model
-    or a live TransformerBridge, whose backend counts unless options name one. Without a config nothing is written unless
-    options say `out`. Raises BadInput for options that cannot be meant.
+    or a live TransformerBridge: where it was loaded from and its dtype stand in the config, and its backend unless options
+    name one. Without a config nothing is written unless options say `out`. Raises BadInput for options that cannot be
+    meant, such as a dtype that is not the loaded model's.
     """
     make: Any = kind
     if isinstance(model, kind):
@@ -36,8 +38,11 @@ def entered(kind: type[C], model: Any, options: Mapping[str, Any]) -> tuple[C, M
     from workbench.models import load
 
     loaded = load(model)
-    backend = {"backend": loaded.backend} if "backend" in chz.chz_fields(kind) else {}
-    return make(model=loaded.name, **{"out": None, **backend, **options}), loaded
+    known = {"backend": loaded.backend, "dtype": str(loaded.dtype).removeprefix("torch.")}
+    own = {name: value for name, value in known.items() if name in chz.chz_fields(kind)}
+    if "dtype" in own and (asked := options.get("dtype", own["dtype"])) != own["dtype"]:
+        raise BadInput(f"dtype={asked}: the model is loaded in {own['dtype']}; load it in {asked}, or leave dtype= out")
+    return make(model=loaded.source, **{"out": None, **own, **options}), loaded
 
 
 def check_cheaply(config: Any, loaded: Model | None) -> None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import chz
 
 from workbench import backend_names, placing
-from workbench.option_values import CALM, DTYPES, EXACT_DTYPES, at_least, either, one_of
+from workbench.option_values import CALM, DTYPES, at_least, either, one_of
 from workbench.sizes import bytes_of
 
 MODEL = "bundled name, local Hugging Face folder or hub id"
@@ -21,14 +21,13 @@ MODEL = "bundled name, local Hugging Face folder or hub id"
 class ModelOptions:
     """What every command on a model takes.
 
-    LAST: their order behind a command's own options. ASIDE: options that change no number. TYPES: what dtype may be.
+    LAST: their order behind a command's own options. ASIDE: options that change no number.
     """
 
     LAST: ClassVar[tuple[str, ...]] = (
         "seed", "dtype", "device", "backend", "trust_remote_code", "batch", "memory", "out",
     )  # fmt: skip
     ASIDE: ClassVar[tuple[str, ...]] = CALM
-    TYPES: ClassVar[tuple[str, ...]] = DTYPES
 
     seed: int = chz.field(default=0, doc="draws whatever is random")
     dtype: str = chz.field(default="float32", doc=either(DTYPES))
@@ -39,7 +38,7 @@ class ModelOptions:
 
     @chz.validate
     def _shared_sane(self) -> None:
-        one_of("dtype", self.dtype, self.TYPES)
+        one_of("dtype", self.dtype, DTYPES)
         at_least(self, batch=1, seed=0)
 
     def question_asked(self) -> dict[str, Any]:
@@ -77,15 +76,6 @@ class MemoryOptions(ModelOptions):
 @chz.chz
 class BudgetedOptions(AttendingOptions, MemoryOptions):
     """Those of commands whose attention any backend can compute within a budget of memory."""
-
-
-@chz.chz
-class ExactOptions(MemoryOptions):
-    """Those of commands that read the residual stream, if need be in float64, within a budget of memory."""
-
-    TYPES: ClassVar[tuple[str, ...]] = EXACT_DTYPES
-
-    dtype: str = chz.field(default="float32", doc=either(EXACT_DTYPES))
 
 
 def fields_of(config: type) -> dict[str, Any]:

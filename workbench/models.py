@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from workbench.offloading import device_of
 from workbench.own_tokenizers import own_tokenizer, tokenizer_of
 from workbench.placing import Placement
 from workbench.plan import Plan
+from workbench.reference_models import catalogue
 from workbench.seam import Seam
 from workbench.sources import locate
 
@@ -44,10 +46,13 @@ class Model:
     """A TransformerBridge whose attention runs through the seam.
 
     tokenizer: the model's own, as Hugging Face loads it; TransformerLens' is `bridge.tokenizer`, which puts BOS first.
+    source: what `load` takes to load it again. name: short, fit for a file name.
     """
 
-    def __init__(self, bridge: Any, name: str, label: str = "", backend: str = "auto", tokenizer: Any = None) -> None:
-        self.bridge, self.name, self.label = bridge, name, label or name
+    def __init__(
+        self, bridge: Any, name: str, label: str = "", backend: str = "auto", tokenizer: Any = None, source: str = ""
+    ) -> None:
+        self.bridge, self.name, self.label, self.source = bridge, name, label or name, source or name
         self.tokenizer = tokenizer_of(bridge) if tokenizer is None else tokenizer
         self.seam = Seam(bridge)
         self.edits: list[Any] = []  # active interventions, outermost first
@@ -246,6 +251,13 @@ def intervene(model: Model, edits: Any) -> Iterator[None]:
         model.edits.pop()
 
 
+def _to_load(named: str) -> str:
+    """What `load` takes for a name that TransformerLens has loaded: it knows no bundled models."""
+    if named not in catalogue.BUNDLED or named in catalogue.PLANTED:
+        return named
+    return f"./{named}" if os.path.isdir(named) else f"openai-community/{named}"
+
+
 def load(
     source: str | Path | Any,
     dtype: str | torch.dtype = "float32",
@@ -255,7 +267,8 @@ def load(
 ) -> Model:
     """A model by bundled name, local folder, hub id, or a live TransformerBridge.
 
-    A bundled name comes first: "gpt2" is the reference model, "openai-community/gpt2" the hub's, "./gpt2" a folder.
+    A bundled name comes first: "gpt2" is the reference model, "openai-community/gpt2" the hub's, "./gpt2" or a Path a
+    folder.
     device: one device, or how weights are spread over several places ("gpus:2", "auto:cpu=8GB"; see `workbench.placing`).
     backend: what computes attention, "auto" if not given (see `Model.backend`). Raises ModelError, in one line with the
     remedy, for what cannot be loaded.
@@ -267,9 +280,11 @@ def load(
     if not isinstance(source, str | Path):
         if not hasattr(source, "blocks") or not hasattr(source, "hook_dict"):
             raise ModelError(f"{type(source).__name__} is no model: give a name, a folder or a TransformerBridge")
-        return Model(source, getattr(source.cfg, "model_name", "bridge"), backend=backend)
+        named = getattr(source.cfg, "model_name", "bridge")
+        return Model(source, named, backend=backend, source=_to_load(named))
     dtype = dtype_of(dtype)
-    found = locate(str(source), trust_remote_code)
+    typed = source if isinstance(source, str) else os.path.join(os.curdir, source)  # no bundled name
+    found = locate(typed, trust_remote_code)
     bridge = boot(found.place, dtype, device, trust_remote_code)
     own = own_tokenizer(bridge, found.place, trust_remote_code)
-    return Model(bridge, found.name, found.label, backend, own)
+    return Model(bridge, found.name, found.label, backend, own, typed)

@@ -7,9 +7,8 @@ from typing import Any
 
 from workbench.errors import BadInput, did_you_mean
 
-DTYPES = ("float32", "bfloat16", "float16")
-EXACT_DTYPES = (*DTYPES, "float64")
-"""For work whose figures are compared to rounding."""
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+EXACT_DTYPES = DTYPES
 ABLATIONS = ("zero", "mean", "resample", "uniform")
 """What `mask` puts in a head's place."""
 OUTSIDE = ("resample", "mean", "zero")

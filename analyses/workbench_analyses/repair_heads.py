@@ -16,7 +16,7 @@ import chz
 from workbench.command import Command
 from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.model_options import MODEL, ExactOptions
+from workbench.model_options import MODEL, MemoryOptions
 from workbench.option_values import MISFITS, at_least, either, one_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _HEAD = re.compile(r"L?(\d+)[.H](\d+)")
 
 
 @chz.chz
-class RepairHeads(ExactOptions):
+class RepairHeads(MemoryOptions):
     """Options of the experiment."""
 
     model: str = chz.field(default="planted-ioi", doc=MODEL)

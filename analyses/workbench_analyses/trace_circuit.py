@@ -13,7 +13,7 @@ import chz
 from workbench.command import Command
 from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
-from workbench.model_options import MODEL, ExactOptions
+from workbench.model_options import MODEL, MemoryOptions
 from workbench.option_values import MISFITS, OUTSIDE, at_least, either, one_of
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ KEYS = ("gpt2-ioi",)
 
 
 @chz.chz
-class TraceCircuit(ExactOptions):
+class TraceCircuit(MemoryOptions):
     """Options of the trace."""
 
-    ASIDE = (*ExactOptions.ASIDE, "key")
+    ASIDE = (*MemoryOptions.ASIDE, "key")
 
     model: str = chz.field(default="gpt2", doc=MODEL)
     task: str = chz.field(default="ioi", doc="ioi, colored-objects, greater-than or induction")

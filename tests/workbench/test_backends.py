@@ -209,7 +209,8 @@ def test_auto_goes_to_triton_on_a_gpu_where_it_can(monkeypatch):
     from workbench_kernels import AttentionSpec, HeadEdits, Reductions
 
     monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: object())
-    gpu, cpu = (SimpleNamespace(device=torch.device(d)) for d in ("cuda", "cpu"))
+    gpu, cpu = (SimpleNamespace(device=torch.device(d), dtype=torch.float32) for d in ("cuda", "cpu"))
+    exact = SimpleNamespace(device=gpu.device, dtype=torch.float64)
     spec, uniform = AttentionSpec(scale=1.0), [HeadEdits(uniform=torch.ones(1, 1, dtype=torch.bool))]
     assert backends.pick("auto", gpu, spec, [], None, False) == "triton"
     assert backends.pick("auto", cpu, spec, [], None, False) == "chunked"
@@ -217,6 +218,9 @@ def test_auto_goes_to_triton_on_a_gpu_where_it_can(monkeypatch):
         assert backends.pick("auto", gpu, spec, edits, want, grad) == "chunked"
         with pytest.raises(Unsupported, match="backend=triton cannot"):
             backends.pick("triton", gpu, spec, edits, want, grad)
+    assert backends.pick("auto", exact, spec, [], None, False) == "chunked"
+    with pytest.raises(Unsupported, match="cannot do this: float64"):
+        backends.pick("triton", exact, spec, [], None, False)
     with pytest.raises(Unsupported, match="for the processor"):
         backends.pick("reference", gpu, spec, [], None, False)
 
