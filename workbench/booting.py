@@ -12,7 +12,7 @@ from workbench.installing import nothing_installed
 from workbench.option_values import EXACT_DTYPES
 from workbench.placing import Placement, placement
 from workbench.reference_models import catalogue
-from workbench.safe_loading import REMEDY, safetensors_only
+from workbench.safe_loading import REMEDY, code_unread, safetensors_only
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in EXACT_DTYPES}
 
@@ -41,7 +41,8 @@ def boot(place: str, dtype: torch.dtype, device: str | Placement | None, trust_r
     elif planted:
         raise ModelError(f"{place} is wired in memory, on one device: use device=cpu or cuda")
     try:
-        with nothing_installed(), vision.unhindered(), safetensors_only(not trust_remote_code):
+        untrusted = not trust_remote_code
+        with nothing_installed(), vision.unhindered(), safetensors_only(untrusted), code_unread(untrusted):
             bridge = TransformerBridge.boot_transformers(  # type: ignore[attr-defined]
                 place, dtype=dtype, trust_remote_code=trust_remote_code, **built
             )

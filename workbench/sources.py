@@ -12,6 +12,7 @@ from pathlib import Path
 
 from workbench.errors import ModelError
 from workbench.reference_models import catalogue
+from workbench.safe_loading import TRUSTING
 from workbench.untrusted import LARGEST_CONFIG, parsed, text_of
 
 _HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
@@ -64,7 +65,7 @@ def check_folder(folder: Path, trust_remote_code: bool) -> None:
         what = f"only pickled weights ({pickled[0].name}), which are not loaded" if pickled else "no weights"
         raise ModelError(f"{folder}: {what}; save the model with save_pretrained(..., safe_serialization=True)")
     if "auto_map" in config and not trust_remote_code:
-        raise ModelError(f"{folder}: needs code of its own; trust_remote_code=true runs it, if you trust it")
+        raise ModelError(f"{folder}: needs code of its own; {TRUSTING}")
     if kinds and not any(k.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for k in kinds):
         raise ModelError(f"{folder}: {kinds[0]} is not a decoder; heads are scanned in decoder language models")
 
