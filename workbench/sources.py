@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 import urllib.error
 import urllib.request
@@ -41,7 +40,8 @@ def locate(source: str, trust_remote_code: bool = False) -> Source:
         return Source(str(folder), source, catalogue.BUNDLED[source].label)
     if Path(source).is_dir():
         check_folder(Path(source), trust_remote_code)
-        return Source(source, Path(source).resolve().name, source)
+        folder = Path(source).resolve()  # TransformerLens takes "pythia-70m" for the hub's, folder or not
+        return Source(str(folder), folder.name, source)
     if not _HUB.fullmatch(source):
         catalogue.folder(source)  # raises with the nearest bundled name
     check_hub(source)
@@ -72,19 +72,22 @@ def check_folder(folder: Path, trust_remote_code: bool) -> None:
 
 @functools.cache  # once in a process; failures are not kept
 def check_hub(source: str) -> None:
-    """Fail fast and in one line where the hub cannot be reached and nothing is cached."""
-    from huggingface_hub import try_to_load_from_cache
+    """Fail fast and in one line where the hub cannot be reached and nothing is cached.
+
+    The hub is asked without a token: who is logged in may be refused here and served by Hugging Face, which sends it.
+    """
+    from huggingface_hub import constants, get_token, try_to_load_from_cache
 
     if isinstance(try_to_load_from_cache(source, "config.json"), str):
         return
     remedy = "download it elsewhere and give the folder, or use a bundled model (workbench models)"
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
-        raise ModelError(f"{source}: not in the cache, and HF_HUB_OFFLINE=1; {remedy}")
-    end = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    if constants.HF_HUB_OFFLINE:
+        raise ModelError(f"{source}: not in the cache, and the hub is switched off (HF_HUB_OFFLINE); {remedy}")
+    address = f"{constants.ENDPOINT}/{source}/resolve/main/config.json"
     try:
-        urllib.request.urlopen(f"{end}/{source}/resolve/main/config.json", timeout=HUB_PATIENCE).close()
+        urllib.request.urlopen(address, timeout=HUB_PATIENCE).close()
     except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
+        if error.code in (401, 403) and get_token() is None:
             raise ModelError(f"{source}: the hub wants a login (hf auth login), or has no such model") from None
         if error.code == 404:
             raise ModelError(f"{source}: the hub has no such model{catalogue.nearest(source)}") from None

@@ -29,7 +29,7 @@ def in_time():
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_one_line_and_nothing_lost(case: Case, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
     case.lay_out(tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}

@@ -86,7 +86,7 @@ def survive(examples: int, capsys: pytest.CaptureFixture[str]) -> list[int]:
 
 @pytest.fixture(autouse=True)
 def at_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
     yield
     assert not list(tmp_path.iterdir()), "parsing wrote something"

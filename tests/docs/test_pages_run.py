@@ -37,7 +37,7 @@ def small_scan() -> Any:
 @pytest.fixture
 def small(monkeypatch):
     """The analyses that pages call with their defaults, at a size that takes seconds."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for name, value in {"SAMPLES": 4, "STEPS": (1, 4), "DRAWS": {"default": (2, 1)}, "PROSE": (2, 64)}.items():
         monkeypatch.setattr(proof, name, value)
     scan = lambda model, **options: _scan(model, **options) if options else small_scan()  # noqa: E731

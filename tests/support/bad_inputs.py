@@ -62,7 +62,7 @@ ON_ALL = """
 model=lama | Did you mean 'llama'
 model= | model
 model=./nowhere | nowhere
-model=nobody/nothing | HF_HUB_OFFLINE=1
+model=nobody/nothing | HF_HUB_OFFLINE
 model=a/b/c | a/b/c
 model=~/nothing | nothing
 model=http://example.com/m | example.com
