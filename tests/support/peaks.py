@@ -87,7 +87,7 @@ def main() -> None:
     name, memory, rows = sys.argv[1:4]
     model = wb.load("llava" if name == "visual" else "llama")
     with torch.no_grad():
-        model(torch.randint(5, 200, (1, 64)))
+        model(torch.randint(5, min(200, int(model.bridge.cfg.d_vocab)), (1, 64)))
     work = works(model, 1)[name]
     work(None)  # what libraries take once
     work = works(model, int(rows))[name]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import zlib
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from workbench.errors import TooLarge
 from workbench.views.colours import NO_SCORE, OKABE_ITO, cividis, ink_on, rgb
 from workbench.views.notebook import attention_circuitsvis, mini_html
 from workbench.views.png import png_uri
-from workbench.views.text import esc, interval, number, packed_json, script_json, visible
+from workbench.views.text import esc, finite, interval, number, packed_json, script_json, visible
 
 
 def test_numbers_for_readers():
@@ -25,6 +27,20 @@ def test_numbers_for_readers():
     assert esc("\ud800\0") == "\ufffd\ufffd"
     assert script_json({"a": [float("nan"), "<\u2028&"]}) == '{"a":[null,"\\u003c\\u2028\\u0026"]}'
     assert packed_json([1]) == packed_json([1])
+
+
+def test_script_json_is_the_same_with_and_without_a_nan_beside():
+    rng = np.random.default_rng()
+    held = {
+        "array": rng.random((3, 2)).astype(np.float32), "number": np.float64(rng.random()), "whole": np.int64(7), 3: (1, 2),
+        "text": "</script>\u2029é", "mapping": MappingProxyType({"a": [np.bool_(True), None]}), "range": range(3),
+    }  # fmt: skip
+    alone, beside = script_json(held), script_json({"nan": np.float32("nan"), **held})
+    assert beside == '{"nan":null,' + alone[1:] and "<" not in alone and "\\u2029" in alone
+    assert json.loads(alone) == json.loads(json.dumps(finite(held)))
+    assert script_json({np.int64(4): [np.array([np.inf, 1])]}) == '{"4":[[null,1.0]]}'
+    with pytest.raises(TypeError):
+        script_json([object()])
 
 
 def test_text_on_colours_has_contrast():
