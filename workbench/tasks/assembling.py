@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,10 @@ class Sample:
     null: tuple[int, ...] = ()  # what stands from the question on when nothing is asked; empty: nothing is known to
 
 
+EMPTY = 1000
+"""Texts in a row without a token, after which no more are asked for."""
+
+
 class Assembler:
     """Puts a context together as token ids, piece by piece, so that every span is known."""
 
@@ -70,6 +74,18 @@ class Assembler:
     def piece(self, text: str) -> list[int]:
         """Ids of a piece as it stands inside a text."""
         return self.ids(self._glue + text) if text else []
+
+    def pieces(self, texts: Iterable[str]) -> Iterator[tuple[str, list[int]]]:
+        """Each text with its ids as a piece. Raises BadInput where the tokenizer makes nothing of text after text."""
+        empty = 0
+        for text in texts:
+            ids = self.piece(text)
+            empty = 0 if ids else empty + 1
+            if empty == EMPTY:
+                raise BadInput(
+                    f"the model's tokenizer gives no token for {text[:80]!r}, nor for {EMPTY - 1} texts before it"
+                )
+            yield text, ids
 
     def beginning(self, ids: list[int]) -> list[int]:
         """Ids of a whole text as the tokenizer begins it: BOS exactly once, or nowhere."""

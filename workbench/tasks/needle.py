@@ -102,7 +102,7 @@ def _pieces(tokenizer: Any) -> list[str]:
 
 def sentences_of(source: str | Path | None, rng: np.random.Generator, assembler: Assembler) -> Iterator[list[int]]:
     """`texts_of` as ids."""
-    return map(assembler.piece, texts_of(source, rng))
+    return (ids for _, ids in assembler.pieces(texts_of(source, rng)))
 
 
 def texts_of(source: str | Path | None, rng: np.random.Generator) -> Iterator[str]:
@@ -129,13 +129,15 @@ def blocks(
     for i, length in itertools.product(range(rounds), lengths):
         rng = np.random.default_rng([seed, i, length])
         own = _draw(rng, assembler, kinds, needles, len(depths))
-        room, sentences = length - max(assembler.cost(n) for n in own), []
+        cost, sentences = max(assembler.cost(n) for n in own), []
+        room = length - cost
         for sentence in sentences_of(haystack, rng, assembler):
-            if sum(map(len, sentences)) + len(sentence) > room:
+            room -= len(sentence)
+            if room < 0:
                 break
             sentences.append(sentence)
         if not sentences:
-            least = length - room + 32
+            least = cost + 32
             raise BadInput(f"lengths={length}: no room for a sentence beside the needle; use at least {least}")
         samples = tuple(assembler.sample(sentences, n, d, length) for n, d in zip(own, depths, strict=True))
         yield Block(f"{length}-{i}", samples, (*assembler.head, *itertools.chain(*sentences)))

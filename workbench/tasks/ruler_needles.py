@@ -52,8 +52,8 @@ def _row(
         raise BadInput("the bundled needles do not fit this vocabulary: use tasks=none, and ruler=FILE.jsonl for rows")
     room = length - new_tokens - len(asked.tokens(assembler)[0]) - sum(len(assembler.piece(s)) for s in stated)
     sentences: list[str] = []
-    for sentence in texts_of(haystack, rng):
-        room -= len(assembler.piece(sentence))
+    for sentence, ids in assembler.pieces(texts_of(haystack, rng)):
+        room -= len(ids)
         if room < 0:
             break
         sentences.append(sentence)

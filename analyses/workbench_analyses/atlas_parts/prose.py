@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -72,8 +73,7 @@ def generated(
 
 
 def _sentences(write: Writer, assembler: Assembler, rng: np.random.Generator) -> Iterator[list[int]]:
-    while True:
-        yield assembler.piece(write(rng))
+    return (ids for _, ids in assembler.pieces(write(rng) for _ in itertools.count()))
 
 
 def _share(write: Writer, assembler: Assembler, unknown: int | None, seed: int) -> float:
