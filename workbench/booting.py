@@ -9,6 +9,7 @@ import torch
 from workbench import vision
 from workbench.errors import ModelError, Unsupported, WorkbenchError
 from workbench.installing import nothing_installed
+from workbench.offloading import OwnFolder
 from workbench.option_values import EXACT_DTYPES
 from workbench.placing import Placement, placement
 from workbench.reference_models import catalogue
@@ -35,6 +36,9 @@ def boot(place: str, dtype: torch.dtype, device: str | Placement | None, trust_r
     logging.disable_progress_bar()  # shards of weights are no progress of the user's work
     planted = catalogue.PLANTED.get(place)
     built: dict[str, Any] = placed.options()
+    disk = OwnFolder(placed.offload_folder) if placed.offload_folder else None
+    if disk:
+        built["offload_folder"] = disk.path
     if not placed.spread:
         built["device"] = _usable(placed.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         built |= planted.parts(dtype, built["device"]) if planted else {}
@@ -54,6 +58,7 @@ def boot(place: str, dtype: torch.dtype, device: str | Placement | None, trust_r
         raise Unsupported(f"{place}: this architecture has no stack of decoder blocks")
     if not len(bridge.blocks):
         raise ModelError(f"{place}: its config says that it has no layer")
+    bridge.original_model.__dict__["own_folder"] = disk  # goes with the model
     vision.give_processor(bridge, place, trust_remote_code)
     bridge.eval()
     for p in bridge.original_model.parameters():

@@ -5,6 +5,10 @@ Modules then hold placeholders without values (device "meta"), and a hook of the
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -12,10 +16,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.errors import Unsupported
+from workbench.errors import ModelError, Unsupported
 
 BRIDGED = "_original_component."
 """What TransformerLens puts into the names of parameters; names of shared ones are without it."""
+
+
+class OwnFolder:
+    """A fresh folder below the one that was asked for, removed with this object or at the end of the process.
+
+    Weights that transformers changes as it loads (experts) are written there under names that tell neither model nor
+    dtype: a second model in the same folder would replace those of the first, which reads them at every forward.
+    """
+
+    def __init__(self, parent: str | os.PathLike[str]) -> None:
+        """Raises ModelError where nothing can be written."""
+        try:
+            os.makedirs(parent, exist_ok=True)
+            self.path = tempfile.mkdtemp(prefix="workbench-", dir=parent)
+        except OSError as error:
+            raise ModelError(f"disk={parent}: no weights can be kept there: {error.strerror or error}") from None
+        weakref.finalize(self, _remove, self.path, os.getpid())
+
+
+def _remove(folder: str, pid: int) -> None:
+    """A forked child, which ends with the same list of things to clean up, leaves the folder to its parent."""
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def device_of(model: Any) -> torch.device:

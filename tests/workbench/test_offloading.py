@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +12,11 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.errors import Unsupported
+from workbench.errors import ModelError, Unsupported
 from workbench.masks import compact_mask
-from workbench.offloading import device_of, named_values, offloaded, present
+from workbench.offloading import OwnFolder, device_of, named_values, offloaded, present
 from workbench.placing import Placement
+from workbench.sources import locate
 
 NAMES = ("llama", "gpt2")
 
@@ -138,3 +142,67 @@ def test_a_dict_of_places_by_hand(tmp_path):
     tokens = torch.randint(5, 200, (2, 30))
     assert torch.equal(part(tokens), whole(tokens)) and part.identity() == whole.identity()
     assert Path(tmp_path).exists()
+
+
+@pytest.fixture(scope="module")
+def mixtures(tmp_path_factory):
+    """Folders of two models that differ in their weights alone; transformers re-saves experts as it offloads them."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    config = MixtralConfig(
+        vocab_size=512, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, num_local_experts=4, max_position_embeddings=128,
+    )  # fmt: skip
+    folders = [tmp_path_factory.mktemp("mixture") for _ in range(2)]
+    for folder in folders:
+        MixtralForCausalLM(config).save_pretrained(folder)
+        for file in Path(locate("llama", False).place).glob("*token*"):
+            shutil.copy(file, folder)
+    return folders
+
+
+def test_two_models_of_one_disk_folder_keep_their_own_experts(mixtures, tmp_path):
+    device, tokens = f"auto:cpu=20KB,disk={tmp_path / 'new'}", torch.randint(5, 200, (2, 20))
+    true = [wb.load(folder)(tokens) for folder in mixtures]
+    assert not torch.equal(*true)
+    models = [wb.load(folder, device=device) for folder in mixtures]
+    written = [*tmp_path.rglob("*.safetensors")]
+    assert len(written) == len({f.name for f in written}) * 2 > 0, "both write, under the same names"
+    for model, logits in zip(models, true, strict=True):
+        assert torch.equal(model(tokens), logits)
+    del model
+    first = models.pop(0)
+    models.clear()
+    gc.collect()
+    assert len([*(tmp_path / "new").iterdir()]) == 1, "a model that is gone takes its folder with it"
+    assert torch.equal(first(tokens), true[0])
+    del first
+    gc.collect()
+    assert not [*(tmp_path / "new").iterdir()]
+
+
+def test_a_load_that_fails_leaves_nothing_on_disk(tmp_path, mixtures):
+    broken = shutil.copytree(mixtures[0], tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ModelError):
+        wb.load(broken, device=f"auto:cpu=20KB,disk={tmp_path / 'disk'}")
+    gc.collect()
+    assert not [*(tmp_path / "disk").iterdir()]
+
+
+def test_a_forked_child_leaves_the_folder_to_its_parent(tmp_path):
+    folder = OwnFolder(tmp_path)
+    child = os.fork()
+    if child == 0:
+        del folder
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert Path(folder.path).is_dir()
+    del folder
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_disk_that_cannot_be_written_is_told_in_a_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelError, match="disk=.*file: no weights can be kept there: "):
+        wb.load("llama", device=f"auto:cpu=1MB,disk={tmp_path / 'file'}")
