@@ -17,6 +17,9 @@ _COUNT = re.compile(r"([+-]?\d[\d_]*)([kKmM]?)")
 _UNITS = {"": 1, "k": 1024, "m": 1024**2}
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _NOTHING = ("none", "null")
+LARGEST = 2**53
+"""Whole numbers up to here are exact in JSON and as floats, and seeds that every generator takes."""
+_SHOWN = 40
 
 
 class NotThat(ValueError):
@@ -24,11 +27,17 @@ class NotThat(ValueError):
 
 
 def whole_number(text: str) -> int:
-    """`4096`, `4_096` or `4k`: k and M are 1,024 and 1,024², as context lengths are counted. Raises NotThat."""
+    """`4096`, `4_096` or `4k`: k and M are 1,024 and 1,024², as context lengths are counted. Raises NotThat.
+
+    Numbers beyond LARGEST are refused.
+    """
     match = _COUNT.fullmatch(text.strip())
     if not match:
         raise NotThat(f"{text!r} is not a whole number")
-    return int(match[1].replace("_", "")) * _UNITS[match[2].lower()]
+    digits = match[1].replace("_", "")
+    if len(digits) > _SHOWN:  # Python reads long numbers slowly, and those above 4,300 digits not at all
+        raise NotThat(f"{digits[:_SHOWN]}… has {len(digits)} digits, which no number here has")
+    return _meant(int(digits) * _UNITS[match[2].lower()])
 
 
 def cast(text: str, kind: Any) -> Any:
@@ -69,8 +78,14 @@ def conform(value: Any, kind: Any) -> Any:
         or (kind is type(None) and value is None)
         or (isinstance(kind, type) and type(value) is kind)
     ):
-        return value
+        return _meant(value) if kind is int and isinstance(value, int) else value
     raise NotThat(f"{repr(value)[:200]} is not {type_name(kind)}")
+
+
+def _meant(value: int) -> int:
+    if abs(value) > LARGEST:
+        raise NotThat(f"{value} is beyond {LARGEST:,}")
+    return value
 
 
 def type_name(kind: Any) -> str:

@@ -53,7 +53,10 @@ def main(argv: Sequence[str] | None = None, commands: Mapping[str, Command] | No
         return _say(f"error: {error}: workbench doctor tells how to install what is missing", 1)
     except OSError as error:
         return _say(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
-    except Exception as error:  # the last line of defence: users get one line, developers ask for more
+    except Exception as error:
+        if _ran_out(error):
+            return _say(f"error: memory ran out ({error}): ask for less, or for less at a time", 1)
+        # the last line of defence: users get one line, developers ask for more
         what = f"{type(error).__name__}: {error}"
         return _say(f"internal error: {what}; run with {DEBUG}=1 for the traceback", 1)
     finally:
@@ -121,6 +124,14 @@ def _console() -> Any:
             raise BrokenPipeError  # rich would exit with 1, as if work had failed
 
     return Screen() if sys.stdout.isatty() else Screen(width=_PIPE_WIDTH)
+
+
+def _ran_out(error: Exception) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from workbench.budget import ran_out
+
+    return ran_out(error)
 
 
 def _say(message: str, code: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import chz
 
 from workbench import backend_names, placing
-from workbench.option_values import CALM, DTYPES, at_least, either, one_of
+from workbench.option_values import CALM, DTYPES, MOST_DRAWS, at_least, at_most, either, one_of
 from workbench.sizes import bytes_of
 
 MODEL = "bundled name, local Hugging Face folder or hub id"
@@ -40,6 +40,7 @@ class ModelOptions:
     def _shared_sane(self) -> None:
         one_of("dtype", self.dtype, DTYPES)
         at_least(self, batch=1, seed=0)
+        at_most(self, draws=MOST_DRAWS)
 
     def question_asked(self) -> dict[str, Any]:
         """The run's question: every option that can change a number; a backend that nobody chose is left out."""

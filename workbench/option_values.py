@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import chz
+
+from workbench.casting import LARGEST
 from workbench.errors import BadInput, did_you_mean
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -18,6 +21,10 @@ RECEIVERS = ("others", "all")
 """Who gets what calibration takes from sinks."""
 MISFITS = ("replace", "refuse")
 """What is done with words that are not one token."""
+MOST = 10**7
+"""Of anything that is counted: tokens of a context, samples, rows. Work on so many ends on no machine."""
+MOST_DRAWS = 10**5
+"""Of random lists that are each run through a model."""
 CALM = ("out", "device", "batch", "memory", "shard", "engine")
 """Options that change no number, in every command that has them."""
 
@@ -35,6 +42,15 @@ def at_least(config: Any, **least: int) -> None:
         value = getattr(config, name)
         if value is not None and value < bound:
             raise BadInput(f"{name}={value}: give at least {bound}")
+
+
+def at_most(config: Any, most: int = MOST, **other: int) -> None:
+    """Checks all whole numbers of a config, but seeds. other: bounds of some by name. Raises BadInput."""
+    for name in chz.chz_fields(type(config)):
+        value, bound = getattr(config, name), LARGEST if name == "seed" else other.get(name, most)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int) and number > bound:
+                raise BadInput(f"{name}={number}: give at most {bound:,}")
 
 
 def percentages(name: str, values: Sequence[float]) -> None:

@@ -16,6 +16,10 @@ Report = Callable[[int, int], None]
 """Takes the units done and the total."""
 
 
+PATIENCE = 3.0
+"""Seconds after which `counting` says how far it is."""
+
+
 class Stages:
     """Named stages of one piece of work; `stage` gives the function that reports how far it is."""
 
@@ -49,14 +53,25 @@ def progress() -> Iterator[Stages]:
         yield Stages(console, bar)
 
 
+def counting(name: str, n: int) -> Iterator[int]:
+    """0 to n - 1, for what is drawn before the stages of the work: says how far it is, if it takes long."""
+    started, report = time.perf_counter(), None
+    for i in range(n):
+        yield i
+        if report is None and time.perf_counter() - started > PATIENCE:
+            report = _lines(Console(file=sys.stdout if _in_notebook() else sys.stderr), name, started)
+        if report is not None:
+            report(i + 1, n)
+
+
 def _in_notebook() -> bool:
     """Whether this process is a notebook's kernel, where stderr is set in red."""
     shell = sys.modules.get("IPython")
     return shell is not None and hasattr(shell.get_ipython(), "kernel")
 
 
-def _lines(console: Console, name: str) -> Report:
-    started, told = time.perf_counter(), -1
+def _lines(console: Console, name: str, since: float | None = None) -> Report:
+    started, told = time.perf_counter() if since is None else since, -1
 
     def report(done: int, total: int) -> None:
         nonlocal told

@@ -71,6 +71,8 @@ model=/dev/null | /dev/null
 model=. | no config.json
 seed=-1 | seed
 seed=x | not a whole number
+seed=99999999999999999999 | beyond 9,007,199,254,740,992
+batch=10000001 | batch=10000001: give at most 10,000,000
 batch=0 | batch
 batch=-5 | batch
 dtype=int8 | use float32, bfloat16, float16
@@ -96,7 +98,8 @@ WORDS = [
 ]
 WORDS += table("""
 scan-heads context=10 | at least 256
-scan-heads context=9999999999999999999999 model=planted-copy | takes 4096 tokens
+scan-heads context=9999999999999999999999 model=planted-copy | beyond 9,007,199,254,740,992
+scan-heads context=99999 model=planted-copy | takes 4096 tokens
 scan-heads lengths=, | lengths
 scan-heads lengths=1,2 | at least 64
 scan-heads lengths=-5 | at least 64
@@ -130,7 +133,7 @@ merge . .. | holds no part of a run
 scan-heads template=jinja model=planted-copy lengths=128, | use auto, chat or none
 scan-heads template=chat model=planted-copy lengths=128, | template
 scan-sinks tokens=10 | at least 64
-scan-sinks tokens=999999999999 recent=8 model=planted-sink | takes 4096
+scan-sinks tokens=999999 recent=8 model=planted-sink | takes 4096
 scan-sinks samples=1 | samples=1: give at least 2
 scan-sinks a=0.5 | at least 1
 scan-sinks epsilon=0 | between 0 and 1
@@ -189,7 +192,7 @@ simulate policy=duo:sideways | sideways
 simulate budgets=2 | between 0 and 1
 simulate budgets=, | budgets
 simulate context=10 | at least 128
-simulate context=999999999 model=planted-copy samples=2 | takes 4096 tokens
+simulate context=9999999 model=planted-copy samples=2 | takes 4096 tokens
 simulate heads=nowhere | nowhere
 simulate question=never | use seen, after
 simulate depths=-1 | percentages

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from workbench.progress import progress
+import pytest
+
+from workbench import progress as module
+from workbench.progress import counting, progress
 
 
 def test_it_tells_a_line_per_tenth(capsys, monkeypatch):
@@ -31,3 +34,29 @@ def test_a_loaded_ipykernel_is_no_notebook_yet(capsys):
     with progress() as stages:
         stages.stage("proof")(1, 1)
     assert capsys.readouterr().out == ""
+
+
+def test_counting_tells_how_far_it_is_only_if_that_takes_long(capsys, monkeypatch):
+    assert list(counting("texts drawn", 5)) == [0, 1, 2, 3, 4] and list(counting("texts drawn", 0)) == []
+    assert capsys.readouterr() == ("", "")
+    clock = iter(range(1000))
+    monkeypatch.setattr(module, "PATIENCE", 40)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
+    assert list(counting("texts drawn", 100)) == list(range(100))
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == "" and len(lines) == 7 and lines[0] == "texts drawn: 41 of 100, 42 s, about 60 s left"
+    assert lines[-1].startswith("texts drawn: 100 of 100, ")
+
+
+def test_counting_says_it_in_the_middle_of_a_stage(capsys, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", -1)
+    with progress() as stages:
+        report, counted = stages.stage("needles"), counting("texts drawn", 1)
+        report(next(counted) + 1, 1)
+        with pytest.raises(StopIteration):
+            next(counted)
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "needles: 1 of 1",
+        "texts drawn: 1 of 1",
+    ]

@@ -9,6 +9,7 @@ import chz
 
 from workbench.command import Command
 from workbench.errors import BadInput
+from workbench.option_values import at_most
 
 
 @chz.chz
@@ -25,6 +26,7 @@ class Bench:
             raise BadInput(f"lengths={self.lengths}: give lengths of at least 1,024 tokens")
         if self.repetitions < 5:
             raise BadInput(f"repetitions={self.repetitions}: a ratio needs at least 5")
+        at_most(self)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import chz
 
 from workbench.command import Command, Result, RunKind
 from workbench.errors import BadInput
+from workbench.option_values import at_most
 
 if TYPE_CHECKING:
     from workbench.comparison import Comparison
@@ -45,6 +46,10 @@ class Compare:
     trust_remote_code: bool = chz.field(default=False, doc="circuits: run code that comes with the models")
     memory: str = chz.field(default="500MB", doc="circuits: bytes that head sets at work may take")
     out: str | None = chz.field(default=None, doc="circuits: folder for report.html and reuse.json")
+
+    @chz.validate
+    def _counted(self) -> None:
+        at_most(self)
 
 
 def run(config: Compare) -> Result:

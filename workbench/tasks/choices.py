@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench.errors import BadInput, did_you_mean
+from workbench.progress import counting
 from workbench.reference_models.recipes import grammar
 from workbench.tasks.assembling import Assembler
 from workbench.untrusted import parsed, text_of
@@ -44,12 +45,12 @@ def choice_samples(
     """
     if task in TASKS:
         rng = np.random.default_rng(seed)
-        texts: list[Row] = [(f"{task}:{i}", *TASKS[task](rng)) for i in range(n or 500)]
+        texts: list[Row] = [(f"{task}:{i}", *TASKS[task](rng)) for i in counting("questions drawn", n or 500)]
     else:
         texts = check_task(task)
         if n is not None and n < len(texts):  # a file may be sorted
             texts = [texts[i] for i in sorted(np.random.default_rng(seed).choice(len(texts), n, replace=False))]
-    return [_sample(assembler, score, *each) for each in texts]
+    return [_sample(assembler, score, *texts[i]) for i in counting("questions as tokens", len(texts))]
 
 
 def check_task(task: str) -> list[Row]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.progress import counting
 from workbench.tasks.circuit_prompts import CircuitPrompt, CircuitPrompts, CircuitTask, checked_corruption
 from workbench.tasks.spelling import Spelling, filled, fitting
 
@@ -51,7 +52,7 @@ def colored_objects_prompts(
     rng = np.random.default_rng(seed)
     words = (objects, colours)
     fitting("the other words of the prompt", _frames(words), spelling.known, "refuse", 1)
-    rows = [_prompt(rng, spelling, words, corruption) for _ in range(n)]
+    rows = [_prompt(rng, spelling, words, corruption) for _ in counting("prompts drawn", n)]
     return CircuitPrompts("colored-objects", tuple(rows), (*bad, *faded))
 
 

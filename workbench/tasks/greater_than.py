@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.progress import counting
 from workbench.tasks.circuit_prompts import CircuitPrompt, CircuitPrompts, CircuitTask, checked_corruption
 from workbench.tasks.spelling import Spelling, filled, fitting
 
@@ -43,7 +44,7 @@ def greater_than_prompts(
     usable = [c for c in CENTURIES if "01" in known[c] and any(_sides(known[c], y) for y in known[c])]
     usable, _ = fitting("centuries with years enough", CENTURIES, lambda c: c in usable, "replace", 1)
     rng = np.random.default_rng(seed)
-    rows = tuple(_prompt(rng, spelling, nouns, known, usable) for _ in range(n))
+    rows = tuple(_prompt(rng, spelling, nouns, known, usable) for _ in counting("prompts drawn", n))
     return CircuitPrompts("greater-than", rows, (*coarse, *bad))
 
 

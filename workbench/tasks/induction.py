@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import BadInput
+from workbench.progress import counting
 from workbench.tasks.circuit_prompts import CircuitPrompt, CircuitPrompts, CircuitTask, checked_corruption
 from workbench.tasks.spelling import END, Spelling
 
@@ -44,7 +45,7 @@ def induction_prompts(
     if len(pool) < length + again:
         raise BadInput(f"length={length}: this vocabulary holds {len(pool)} words, {length + again} are needed")
     rng = np.random.default_rng(seed)
-    rows = tuple(_prompt(rng, spelling, pool, corruption, length, again) for _ in range(n))
+    rows = tuple(_prompt(rng, spelling, pool, corruption, length, again) for _ in counting("prompts drawn", n))
     return CircuitPrompts("induction", rows)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import BadInput, did_you_mean
+from workbench.progress import counting
 from workbench.tasks.circuit_prompts import CircuitPrompt, CircuitPrompts, CircuitTask, Span, checked_corruption
 from workbench.tasks.spelling import Spelling, filled, fitting
 from workbench.untrusted import LARGEST_CONFIG, parsed, text_of
@@ -86,7 +87,7 @@ def ioi_prompts(
     pools = {"names": names_fit, "places": places, "objects": objects}
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(np.resize(rng.permutation(len(kept)), n))
-    rows = (_prompt(rng, spelling, kept[int(i)], pools, corruption) for i in chosen)
+    rows = (_prompt(rng, spelling, kept[int(chosen[i])], pools, corruption) for i in counting("prompts drawn", n))
     return CircuitPrompts("ioi", tuple(rows), (*names_bad, *places_bad, *objects_bad, *unknown))
 
 

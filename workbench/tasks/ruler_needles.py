@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench.errors import BadInput
+from workbench.progress import counting
 from workbench.reference_models.recipes import grammar
 from workbench.tasks.assembling import Assembler
 from workbench.tasks.needle import VALUE_WORDS, texts_of
@@ -33,7 +34,7 @@ def generate_rows(
     if kind not in TASKS:
         raise BadInput(f"tasks={kind}: use {', '.join(TASKS)}")
     rng = np.random.default_rng([seed, *kind.encode()])
-    return [_row(assembler, kind, length, i, rng, haystack) for i in range(rows)]
+    return [_row(assembler, kind, length, i, rng, haystack) for i in counting("rows drawn", rows)]
 
 
 def _row(

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from workbench.errors import BadInput, did_you_mean
+from workbench.progress import counting
 from workbench.tasks.scene_objects import ALONE, CELLS, GRID, LEADS, OBJECTS, PAIRS, SIDE, TOGETHER, textures
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def scenes(part: str, n: int, seed: int = 0, counterfactual: bool = False) -> li
     kind = "counterfactual" if counterfactual else "ordinary"
     return [
         scene(np.random.default_rng([SETS[part], seed, counterfactual, i]), f"{part}:{kind}:{seed}:{i}", counterfactual)
-        for i in range(n)
+        for i in counting("scenes drawn", n)
     ]
 
 

@@ -16,6 +16,7 @@ from workbench.models import Model
 from workbench.observation import observe
 from workbench.probes import mass, without_sinks
 from workbench.probes.retrieval import score_block
+from workbench.progress import counting
 from workbench.tasks.circuit_prompts import CircuitPrompts, make_prompts
 from workbench.tasks.needle import Assembler, Block, answer_ends, blocks
 from workbench.tasks.scenes import scenes
@@ -51,7 +52,8 @@ def needle_blocks(config: Atlas, model: Model, assembler: Assembler) -> list[Blo
     length = min(NEEDLE_TOKENS, model.context - 8)  # the answer needs room
     rounds = -(-config.needles // len(DEPTHS))
     try:
-        return list(blocks(assembler, [length], DEPTHS, rounds, config.seed))
+        units = blocks(assembler, [length], DEPTHS, rounds, config.seed)
+        return [unit for _, unit in zip(counting("needles drawn", rounds), units, strict=True)]
     except BadInput as error:
         said = "the bundled needles do not fit this vocabulary or context: scan-heads takes needles= of your own"
         raise BadInput(said) from error

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from workbench.progress import counting
 from workbench.reference_models.recipes import grammar
 from workbench.tasks import ioi
 from workbench.tasks.needle import Assembler
@@ -62,7 +63,7 @@ def generated(
     writers = {kind: writer for kind, make in KINDS.items() if (writer := make(assembler)) is not None}
     kind = next((k for k, w in writers.items() if _share(w, assembler, unknown, seed) < UNKNOWN), next(iter(writers)))
     texts = []
-    for i in range(samples):
+    for i in counting("texts drawn", samples):
         ids: list[int] = []
         for sentence in _sentences(writers[kind], assembler, np.random.default_rng([seed, 2, i])):
             ids += sentence

@@ -17,6 +17,7 @@ from workbench.beginnings import begun
 from workbench.errors import BadInput
 from workbench.models import Model
 from workbench.probes.repeats import COPIES
+from workbench.progress import counting
 from workbench.tasks.needle import Assembler
 from workbench_analyses.atlas import LEAST_LENGTH, Atlas
 from workbench_analyses.atlas_parts.prose import generated
@@ -77,7 +78,7 @@ def repeated(config: Atlas, model: Model) -> tuple[Int[Tensor, "texts n"], int]:
     head = list(begun(model.tokenizer, bool(config.bos)))
     k = min((config.tokens - len(head)) // COPIES, len(pool))
     rng = np.random.default_rng([config.seed, 3])
-    rows = [head + rng.permutation(pool)[:k].tolist() * COPIES for _ in range(config.repeats)]
+    rows = [head + rng.permutation(pool)[:k].tolist() * COPIES for _ in counting("texts drawn", config.repeats)]
     return torch.tensor(rows, device=model.device), len(head) + k
 
 

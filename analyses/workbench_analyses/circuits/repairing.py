@@ -17,6 +17,7 @@ from workbench.jobs import Job
 from workbench.jsonable import digest
 from workbench.models import Model
 from workbench.patching import head_sets
+from workbench.progress import counting
 from workbench.runs import Run
 from workbench.tasks.circuit_prompts import CircuitPrompt, circuit_rows, make_prompts
 from workbench_analyses.circuits.repair_result import Arm, Repair
@@ -69,7 +70,7 @@ def _aims(
     at = [rows.at(label).tolist() for label in config.labels]  # raises for a label that a row lacks
     onto = [sorted({column - pad for column in columns}) for *columns, pad in zip(*at, pads, strict=True)]
     rng, aims = np.random.default_rng(config.seed), [None, Aim(heads, onto)]
-    for _ in range(config.draws):
+    for _ in counting("random aims drawn", config.draws):
         aims.append(Aim(heads, [_others(rng, len(p.clean), x) for p, x in zip(prompts, onto, strict=True)]))
     every = [(i, j) for i in range(model.n_layers) for j in range(model.n_heads)]
     lists, enumerated = matched_lists(heads, every, config.draws, config.seed)

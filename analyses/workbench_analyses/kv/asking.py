@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import astuple, replace
 from functools import cached_property
@@ -13,6 +12,7 @@ from torch import Tensor
 from workbench.errors import BadInput
 from workbench.models import Model
 from workbench.policies.scheme import Scheme
+from workbench.progress import counting
 from workbench.simulation.cases import Batch, Case, of_sample
 from workbench.simulation.costs import costs
 from workbench.simulation.decoding import Packs, decode
@@ -35,7 +35,7 @@ def cases(config: Simulate, assembler: Assembler) -> dict[str, list[Case]]:
     )  # fmt: skip
     needles: list[Case] = []
     prose: list[Case] = []
-    for unit in itertools.islice(units, rounds):
+    for _, unit in zip(counting("needles drawn", rounds), units, strict=False):
         needles += [of_sample(s, config.question == "seen") for s in unit.samples]
         if len(prose) < config.texts:
             text = unit.haystack

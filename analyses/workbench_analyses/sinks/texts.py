@@ -16,6 +16,7 @@ from workbench import images
 from workbench.beginnings import begun, first_ids, without
 from workbench.errors import BadInput
 from workbench.models import Model
+from workbench.progress import counting
 from workbench.tasks.needle import Assembler, sentences_of
 from workbench_analyses.attention_sinks import ScanSinks
 from workbench_analyses.sinks.reading import read_texts
@@ -60,7 +61,7 @@ def _head(config: ScanSinks, model: Model) -> list[int]:
 def _generated(config: ScanSinks, assembler: Assembler, room: int) -> list[list[int]]:
     """The haystack of the retrieval scan, another one for each text."""
     out = []
-    for i in range(config.samples):
+    for i in counting("texts drawn", config.samples):
         ids: list[int] = []
         for sentence in sentences_of(None, np.random.default_rng([config.seed, 2, i]), assembler):
             ids += sentence
