@@ -55,9 +55,6 @@ class TraceCircuit(MemoryOptions):
     bos: bool | None = chz.field(default=None, doc="begin prompts with BOS; default: as the tokenizer does")
     seed: int = chz.field(default=0, doc="draws prompts, resamples and controls")
     batch: int = chz.field(default=50, doc="prompts at a time")
-    memory: str | None = chz.field(
-        default="2GB", doc="bytes that work may take beside the weights; none: 4GB where it can"
-    )
 
     @chz.validate
     def _sane(self) -> None:

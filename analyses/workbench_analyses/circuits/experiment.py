@@ -22,7 +22,6 @@ from workbench.patching import activation_effects
 from workbench.progress import Report, Stages
 from workbench.runs import Remember, Run, unremembered
 from workbench.scores_io import score_files
-from workbench.sizes import bytes_of
 from workbench.tasks.circuit_prompts import CircuitPrompt, CircuitPrompts, CircuitTask, circuit_task, make_prompts
 from workbench_analyses.circuits.ablated import REFERENCE
 from workbench_analyses.circuits.behaviour import Behaviour, behaviour, check_behaviour
@@ -169,7 +168,7 @@ def _ablated(work: Work, report: Report) -> Ablation | None:
         def effects(rows=rows) -> np.ndarray:
             out = activation_effects(
                 model, rows.clean, rows.corrupted, rows.answers, attention_mask=rows.mask,
-                memory=bytes_of(config.memory),
+                memory=config.memory,
             )  # fmt: skip
             return out.double().cpu().numpy()
 

@@ -10,7 +10,6 @@ from workbench.models import Model
 from workbench.patching.replacements import How
 from workbench.progress import Report
 from workbench.runs import Remember
-from workbench.sizes import bytes_of
 from workbench.tasks.circuit_prompts import CircuitPrompt
 from workbench_analyses.circuits.ablated import Ablated
 from workbench_analyses.circuits.completeness import groups_of
@@ -34,7 +33,7 @@ class Asked:
     how: How
     seed: int
     batch: int
-    memory: str
+    memory: str | None
     remember: Remember
     reference: Sequence[CircuitPrompt] | None = None
 
@@ -42,12 +41,11 @@ class Asked:
 def measured(asked: Asked, circuit: Circuit, report: Report) -> Quality:
     """Heads outside a set come from prompts that ask for neither answer, where the task has such: so those count too
     that do the same in both sides of a minimal pair."""
-    memory = bytes_of(asked.memory)
-    ablated = Ablated.of(asked.model, asked.judged, asked.how, asked.reference, memory, asked.remember)
+    ablated = Ablated.of(asked.model, asked.judged, asked.how, asked.reference, asked.memory, asked.remember)
     report(1, STEPS)
     quality = circuit_quality(ablated, circuit.nodes, groups_of(circuit), seed=asked.seed)
     report(2, STEPS)
-    scores = rankings(asked.model, asked.prompts, circuit, asked.free, asked.batch, memory)
+    scores = rankings(asked.model, asked.prompts, circuit, asked.free, asked.batch, asked.memory)
     report(3, STEPS)
     curves = performance_curves(ablated, orders_of(scores), seed=asked.seed)
     report(STEPS, STEPS)

@@ -16,7 +16,6 @@ from workbench.circuits import Place
 from workbench.models import Model
 from workbench.patching import path_effects
 from workbench.runs import Remember
-from workbench.sizes import bytes_of
 from workbench.tasks.circuit_prompts import CircuitPrompt, CircuitPrompts, circuit_rows
 from workbench.tasks.spelling import END
 from workbench_analyses.trace_circuit import TraceCircuit
@@ -82,7 +81,7 @@ class Sweeper:
             mlps: Any = self.config.mlps  # one of MLPS, as the config has checked
             effects = path_effects(
                 self.model, rows.clean, rows.corrupted, rows.answers, asked, rows.at(label), mlps, senders, rows.mask,
-                bytes_of(self.config.memory),
+                self.config.memory,
             )  # fmt: skip
             out[[i - which.start for i in there]] = effects.to(torch.float64).cpu().numpy()
         return out

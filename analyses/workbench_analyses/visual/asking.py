@@ -48,7 +48,7 @@ def _captions(config: Any, model: Model, kind: str, sights: tuple[Sight, ...], r
 
         def work(part: tuple[Sight, ...] = part) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             told = at_most(
-                model, "captions", config.batch, _bytes(config, model, part[0]),
+                model, "captions", min(config.batch, len(part)), _bytes(config, model, part[0]),
                 lambda n: describe(model, part, batch=n, longest=config.most),
             )  # fmt: skip
             return {}, {"texts": [c.text for c in told]}
@@ -67,7 +67,7 @@ def _answers(config: Any, model: Model, kind: str, sets: Sets, remember: Remembe
         part = asked[start : start + UNIT]
 
         def work(part: list[tuple[Sight, str]] = part) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-            size = 2 * config.batch if config.batch > 1 else 1
+            size = min(2 * config.batch if config.batch > 1 else 1, len(part))
             each = _bytes(config, model, part[0][0])
             return {}, {"texts": at_most(model, "answers", size, each, lambda n: answers(model, part, batch=n))}
 
@@ -78,7 +78,7 @@ def _answers(config: Any, model: Model, kind: str, sets: Sets, remember: Remembe
 def _margins(config: Any, model: Model, name: str, rows: list[tuple[Sight, str]], remember: Remember) -> list[float]:
     def work() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         each = _bytes(config, model, rows[0][0])
-        found = at_most(model, "answers", 2 * config.batch, each, lambda n: yes_margins(model, rows, batch=n))
+        found = at_most(model, "answers", min(2 * config.batch, len(rows)), each, lambda n: yes_margins(model, rows, batch=n))
         return {"margins": found.double().numpy()}, {}
 
     return remember(f"margins-{name}", work)[0]["margins"].tolist()

@@ -87,8 +87,12 @@ def check_room(config: Any, model: Model, sight: Sight) -> None:
     """Raises TooLarge where a stated budget may not hold a caption of a picture: before any work, not behind half of it."""
     asked = _asked(model, [sight])
     n, parts = asked.tokens.shape[1], int(images.positions(model, asked.tokens)[0].sum())
-    contrast = contrast_bytes(model, n + config.most, config.most)
-    rows_at_once(model, READ, max(reading_bytes(model, n, parts, config.most), contrast))
+    rows_at_once(model, READ, _room(model, n, parts, config.most))
+
+
+def _room(model: Model, tokens: int, parts: int, steps: int) -> int:
+    """Bytes of a caption of so many tokens: read, and with a head put out."""
+    return max(reading_bytes(model, tokens, parts, steps), contrast_bytes(model, tokens + steps, steps))
 
 
 def _tau(config: Any, model: Model) -> float:
@@ -127,8 +131,8 @@ def _unit(
         def read(rows: slice) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             return _scored(config, model, sets, part[rows], told.some(list(range(len(part))[rows])), tau, dims)
 
-        each = reading_bytes(model, told.prompt.tokens.shape[1], int(told.pictures[0].sum()), told.said.shape[1])
-        return in_parts(model, READ, len(part), each, read)
+        n, parts = told.prompt.tokens.shape[1], int(told.pictures[0].sum())
+        return in_parts(model, READ, len(part), _room(model, n, parts, told.said.shape[1]), read)
 
     found = [one for part in in_parts(model, "captions", len(sights), each, some, most=size) for one in part]
     arrays = {
