@@ -31,6 +31,7 @@ from workbench.plan import Plan
 from workbench.reference_models import catalogue
 from workbench.seam import Seam
 from workbench.sources import locate
+from workbench.unasked import kept_here
 
 
 @dataclass
@@ -285,6 +286,7 @@ def load(
     dtype = dtype_of(dtype)
     typed = source if isinstance(source, str) else os.path.join(os.curdir, source)  # no bundled name
     found = locate(typed, trust_remote_code)
-    bridge = boot(found.place, dtype, device, trust_remote_code)
-    own = own_tokenizer(bridge, found.place, trust_remote_code)
+    with kept_here(typed):
+        bridge = boot(found.place, dtype, device, trust_remote_code)
+        own = own_tokenizer(bridge, found.place, trust_remote_code)
     return Model(bridge, found.name, found.label, backend, own, typed)

@@ -12,6 +12,7 @@ from pathlib import Path
 from workbench.errors import ModelError
 from workbench.reference_models import catalogue
 from workbench.safe_loading import TRUSTING
+from workbench.unasked import check_here
 from workbench.untrusted import LARGEST_CONFIG, parsed, text_of
 
 _HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
@@ -44,6 +45,7 @@ def locate(source: str, trust_remote_code: bool = False) -> Source:
         return Source(str(folder), folder.name, source)
     if not _HUB.fullmatch(source):
         catalogue.folder(source)  # raises with the nearest bundled name
+    check_here(source)
     check_hub(source)
     return Source(source, source.replace("/", "--"), source)
 

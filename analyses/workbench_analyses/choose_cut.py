@@ -16,6 +16,7 @@ from workbench.errors import BadInput
 from workbench.model_options import BudgetedOptions
 from workbench.option_values import at_least, either, one_of
 from workbench.policies import PREFILLS
+from workbench.unasked import named_by
 from workbench_analyses.kv_policies import model_of
 
 if TYPE_CHECKING:
@@ -55,9 +56,10 @@ def choose(scores: HeadScores | str | ChooseCut, model: Model | str | None = Non
     TransformerBridge or a name; default: that of the run. options: the fields of ChooseCut. Raises BadInput and ModelError
     in one line.
     """
-    given = None
+    given, unsaid = None, model is None
     if isinstance(scores, ChooseCut):
         config, loaded = entered(ChooseCut, scores, options)
+        unsaid = config.model is None
     else:
         given = None if isinstance(scores, str) else scores
         options = {**options, "run": None if given is not None else scores}
@@ -65,10 +67,11 @@ def choose(scores: HeadScores | str | ChooseCut, model: Model | str | None = Non
     config = chz.replace(config, model=model_of(config.run) if config.model is None else config.model)
     if given is None:
         _check(config)
-    check_cheaply(config, loaded)
-    from workbench_analyses.cuts.experiment import run_experiment
+    with named_by(config.run if unsaid else None):
+        check_cheaply(config, loaded)
+        from workbench_analyses.cuts.experiment import run_experiment
 
-    return run_experiment(config, loaded, given)
+        return run_experiment(config, loaded, given)
 
 
 def _check(config: ChooseCut) -> None:

@@ -15,6 +15,7 @@ from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
 from workbench.model_options import BudgetedOptions
 from workbench.option_values import at_least, one_of, percentages
+from workbench.unasked import named_by
 from workbench_analyses.kv_policies import LEAST, QUESTIONS, Simulate, model_of
 
 if TYPE_CHECKING:
@@ -91,12 +92,14 @@ def fit(model: Model | str | FitWindows = "llama", **options: Any) -> FittedWind
     FitWindows. Raises BadInput and ModelError in one line.
     """
     config, loaded = entered(FitWindows, model, options)
-    config = chz.replace(config, model=model_of(config.heads) if config.model is None else config.model)
+    unsaid = config.model is None
+    config = chz.replace(config, model=model_of(config.heads) if unsaid else config.model)
     _check(config)
-    check_cheaply(config, loaded)
-    from workbench_analyses.windows.experiment import run_experiment
+    with named_by(config.heads if unsaid else None):
+        check_cheaply(config, loaded)
+        from workbench_analyses.windows.experiment import run_experiment
 
-    return run_experiment(config, loaded)
+        return run_experiment(config, loaded)
 
 
 def _check(config: FitWindows) -> None:

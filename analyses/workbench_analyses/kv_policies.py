@@ -14,6 +14,7 @@ from workbench.entering import check_cheaply, entered
 from workbench.errors import BadInput
 from workbench.model_options import BudgetedOptions
 from workbench.option_values import at_least, one_of, percentages
+from workbench.unasked import named_by
 
 if TYPE_CHECKING:
     from workbench.models import Model
@@ -84,12 +85,14 @@ def simulate(model: Model | str | Simulate = "llama", **options: Any) -> Simulat
     Raises BadInput and ModelError in one line.
     """
     config, loaded = entered(Simulate, model, options)
-    config = chz.replace(config, model=model_of(config.heads) if config.model is None else config.model)
+    unsaid = config.model is None
+    config = chz.replace(config, model=model_of(config.heads) if unsaid else config.model)
     _check(config)
-    check_cheaply(config, loaded)
-    from workbench_analyses.kv.experiment import run_experiment
+    with named_by(config.heads if unsaid else None):
+        check_cheaply(config, loaded)
+        from workbench_analyses.kv.experiment import run_experiment
 
-    return run_experiment(config, loaded)
+        return run_experiment(config, loaded)
 
 
 def model_of(heads: str | None) -> str:

@@ -39,6 +39,7 @@ ALLOWED = {
     ): "fails at once where the hub of an id that was asked for is out of reach",
     ("workbench/sources.py", "urllib.request.urlopen"): "the same",
     ("workbench/sources.py", "import huggingface_hub"): "whether an id is in the cache",
+    ("workbench/unasked.py", "import huggingface_hub"): "whether an id is in the cache, and that no other is fetched",
     ("workbench/geometry.py", "import huggingface_hub"): "the config of a hub id that was asked for",
     ("workbench/geometry.py", "hf_hub_download"): "the same",
     ("workbench/exporters/torch_files.py", "import pickletools"): "takes commands apart, to run none of them",

@@ -11,6 +11,7 @@ import chz
 
 from workbench.command import Command
 from workbench.errors import BadInput
+from workbench.option_values import at_most
 
 if TYPE_CHECKING:
     from workbench.exporters import Exporter
@@ -54,6 +55,10 @@ class Export:
     source: str | None = chz.field(default=None, doc="format of RUN, where neither name nor content tells")
     extra: tuple[str, ...] = chz.field(default=(), doc="options of the format alone, as name:value,name:value")
 
+    @chz.validate
+    def _counted(self) -> None:
+        at_most(self)
+
 
 MOST = 12
 """Files that are named one by one."""
@@ -91,6 +96,7 @@ def run(config: Export) -> Exported:
     from workbench.exporters.provenance import PROVENANCE
     from workbench.head_metrics import FILE as METRICS
     from workbench.scores_io import read_scores
+    from workbench.unasked import named_by
     from workbench.untrusted import read_json
 
     exporter = named(config.format)
@@ -108,9 +114,11 @@ def run(config: Export) -> Exported:
         options["tiebreak"] = read_scores(config.tiebreak)
     if "validation" in exporter.options:
         options["validation"] = _validation(Path(config.run))
-    if config.recall is not None:
-        options.setdefault("model", _model_of(Path(config.run)))
-    files = export(scores, config.format, config.out or _beside(Path(config.run), config.format), **options)
+    unsaid = config.recall is not None and config.model is None
+    if unsaid:
+        options["model"] = _model_of(Path(config.run))
+    with named_by(config.run if unsaid else None):
+        files = export(scores, config.format, config.out or _beside(Path(config.run), config.format), **options)
     facts = next((path for path in files if path.name == PROVENANCE), None)
     return Exported(tuple(files), read_json(facts) if facts else {})
 

@@ -27,6 +27,7 @@ def run(config: Merge) -> Result:
     from workbench import merging
     from workbench.discovery import commands
     from workbench.options import parse
+    from workbench.unasked import named_by
 
     parts = merging.together(config.folders, config.mixed)
     first = parts.first
@@ -47,7 +48,8 @@ def run(config: Merge) -> Result:
     words = [f"{key}={value}" for key, value in options.items()]
     merged = merging.MERGED.set(parts)
     try:
-        return command.run(parse(command, words).config)
+        with named_by(first.path):
+            return command.run(parse(command, words).config)
     finally:
         merging.MERGED.reset(merged)
 

@@ -15,6 +15,7 @@ from workbench.models import Model, load
 from workbench.patching.replacements import How
 from workbench.sizes import bytes_of
 from workbench.tasks.circuit_prompts import CircuitPrompt, circuit_task, make_prompts
+from workbench.unasked import named_by
 from workbench_analyses.circuit_reuse import CircuitReuse
 from workbench_analyses.circuits.ablated import Ablated
 from workbench_analyses.circuits.result import Trace
@@ -98,11 +99,12 @@ def _loaded(config: CircuitReuse, sides: tuple[Side, Side]) -> tuple[Model, Mode
 
 
 def _load(config: CircuitReuse, side: Side) -> Model:
-    """The model that the run names; whether code of its own may run is for who compares to say, not for the run."""
+    """The model that the run names, if it is here; whether its own code may run is for who compares to say."""
     name, dtype = (
         str(side.asked.get(key, usual)) for key, usual in (("model", side.circuit.model.name), ("dtype", "float32"))
     )
-    return load(name, dtype, config.device, config.trust_remote_code)
+    with named_by(side.where or f"the circuit of {side.circuit.task}"):
+        return load(name, dtype, config.device, config.trust_remote_code)
 
 
 def _check_identity(model: Model, side: Side) -> None:
