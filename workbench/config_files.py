@@ -35,7 +35,7 @@ def read_config(name: str, keys: Set[str]) -> dict[str, Any]:
 
 def _json(name: str, text: str) -> Any:
     try:
-        return untrusted.parsed(text)
+        return untrusted.parsed(text, object_pairs_hook=untrusted.once)
     except ValueError as error:
         raise BadInput(f"config={name}: not JSON ({error})") from None
 

@@ -56,7 +56,7 @@ def read_text(path: Path, what: str, most: int = LARGEST_CONFIG) -> str:
 def read_json(path: Path, what: str = "a JSON file", most: int = LARGEST_CONFIG) -> Any:
     """A JSON value: finite numbers, no key twice. Raises BadInput in one line."""
     try:
-        return parsed(read_text(path, what, most), object_pairs_hook=_once)
+        return parsed(read_text(path, what, most), object_pairs_hook=once)
     except BadInput:
         raise
     except ValueError as error:
@@ -79,7 +79,7 @@ def parsed(text: str, **how: Any) -> Any:
 
 
 def parsed_yaml(text: str) -> Any:
-    """Plain values out of YAML, without aliases: a few lines of them unfold to gigabytes. Raises ValueError."""
+    """Plain values out of YAML: no key twice, no aliases (a few lines of them unfold to gigabytes). Raises ValueError."""
     import yaml
 
     class Plain(yaml.SafeLoader):
@@ -88,6 +88,16 @@ def parsed_yaml(text: str) -> Any:
                 raise ValueError("aliases (*name) are not read: write the value out")
             return super().compose_node(parent, index)
 
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            once([(str(key.value), None) for key, _ in node.value if not key.tag.endswith(":merge")])
+            return super().construct_mapping(node, deep)
+
+        def construct_yaml_int(self, node: Any) -> int:
+            if len(node.value) > DIGITS:  # in base 60, 1:1:1:…, they take minutes
+                raise ValueError(f"{node.value[:DIGITS]}… has {len(node.value)} digits, which no number here has")
+            return super().construct_yaml_int(node)
+
+    Plain.add_constructor("tag:yaml.org,2002:int", Plain.construct_yaml_int)
     if len(text) > LARGEST_YAML:
         raise ValueError(f"larger than {LARGEST_YAML >> 20} MiB, which no such file is")
     try:
@@ -158,7 +168,8 @@ def _refuse(word: str) -> None:
     raise ValueError(f"{word} is no number; leave the entry out instead")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A hook of `parsed` for objects: no key twice."""
     record: dict[str, Any] = {}
     for name, value in pairs:
         if name in record:

@@ -53,7 +53,8 @@ def each(command: str, name: str, contents: Mapping[str, tuple[File, str]], **be
 
 SCORES = json.dumps({f"{layer}-{head}": [layer / 4, head / 4] for layer in range(3) for head in range(4)})
 DEEP = "[" * 100_000
-LONG = "9" * 5000
+LONG_ONE = 5000
+LONG = "9" * LONG_ONE
 BINARY = bytes(range(256))
 HOSTILE = "<script>alert(1)</script>\x1b[31m"
 
@@ -225,11 +226,18 @@ CONFIGS = each("scan-heads config=c.json", "c.json", {
     "a long number": (f'{{"rounds": {LONG}}}', ""), "not a number": ('{"until": NaN}', "NaN is no number"),
     "a zero byte": ('{"model": "a\\u0000b"}', ""), "an escape": (json.dumps({"model": HOSTILE}), "script"),
     "nested": ('{"model": {"name": "llama"}}', "model"), "bool for number": ('{"rounds": true}', "rounds"),
+    "a key twice": ('{"model": "nope", "model": "llama"}', "'model' stands there twice"),
 })  # fmt: skip
 CONFIGS += each("scan-heads config=c.yaml", "c.yaml", {
     "a list": ("- a", "options by name"), "cut off": ("a: [", "not YAML"), "tabs": ("a:\n\t- b: [", "not YAML"),
     "a python object": ("!!python/object/apply:os.getcwd []", "not YAML"), "a date": ("seed: 2020-01-01", "seed"),
     "an alias of itself": ("a: &a [*a]", "aliases"), "binary": (BINARY, "not a text file"),
+    "a key twice": ("model: nope\nmodel: llama", "'model' stands there twice"),
+    "a key twice, deeper": ("head: {top: 1, 'top': 2}", "'top' stands there twice"),
+    "a number in base 60": (f"seed: 1{':1' * 200_000}", "digits, which no number here has"),
+    "a number in base 16": (f"seed: 0x{'f' * LONG_ONE}", "digits, which no number here has"),
+    "a name in base 16": (f"? 0x{'f' * LONG_ONE}\n: 1", "digits, which no number here has"),
+    "a long number": (f"seed: {LONG}", "digits, which no number here has"), "a large number": (f"seed: {2**60}", "beyond"),
 })  # fmt: skip
 CONFIGS += [
     Case("a config of another ending", ["scan-heads", "config=c.toml"], "must end in", {"c.toml": ""}),
@@ -277,6 +285,14 @@ SCORE_FILES += [
             (["format=duo-attention", "sparsity=nan"], "finite"), (["format=duo-attention", "model=lama"], "llama"),
         )
     ),
+    *(
+        Case(f"a mask of {what}", ["compare", "head_mask.py", "a.json"], "no numbers of tokens", {
+            "head_mask.py": f"SINK = {sink}\nRECENT = 1\nFULL = [[1, 0]]\n", "a.json": SCORES})
+        for what, sink in (("a long number", f"0x1{'0' * LONG_ONE}"), ("a large number", 10**8), ("a negative one", -1))
+    ),
+    Case("windows of a long number", ["compare", "trtllm_kv_windows.yaml", "a.json", "kv_heads=2"], "is no YAML with", {
+        "trtllm_kv_windows.yaml": f"kv_cache_config:\n  max_attention_window: [4]\n  sink_token_length: -0x{'f' * LONG_ONE}",
+        "a.json": SCORES}),
     Case("compare k=0", ["compare", "a.json", "a.json", "k=0"], "", {"a.json": SCORES}),
     Case("compare with options of circuits", ["compare", "a.json", "a.json", "draws=200"], "circuits", {"a.json": SCORES}),
 ]  # fmt: skip

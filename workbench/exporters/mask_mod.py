@@ -17,6 +17,7 @@ from workbench.exporters.provenance import Shape
 from workbench.exporters.split import Split
 from workbench.heads import HeadScores
 from workbench.jsonable import dumps
+from workbench.option_values import MOST
 from workbench.untrusted import read_text
 
 FILE = "head_mask.py"
@@ -86,7 +87,7 @@ def read(path: Path, shape: Shape) -> HeadScores:
     if set(found) != set(NAMES) or not isinstance(found["FULL"], list):
         raise BadInput(f"{path} is no mask file: it needs {', '.join(NAMES)}")
     sizes: dict[str, Any] = {"sink_size": found["SINK"], "recent_size": found["RECENT"]}
-    if not all(type(size) is int and size >= 0 for size in sizes.values()):
+    if not all(type(size) is int and 0 <= size <= MOST for size in sizes.values()):
         raise BadInput(f"{path}: SINK and RECENT are no numbers of tokens")
     return pattern_scores(rows_of_bits(path, found["FULL"]), "imported/mask-mod", sizes, shape.kv_heads)
 
