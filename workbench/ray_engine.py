@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import RunError
-from workbench.ray_workers import Died, Pool
+from workbench.ray_answers import Died
+from workbench.ray_workers import Pool
 
 if TYPE_CHECKING:
     from workbench.jobs import Job

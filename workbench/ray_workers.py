@@ -7,9 +7,10 @@ import os
 from typing import TYPE_CHECKING, Any, Self
 
 from workbench.company import refuse_company
-from workbench.errors import RunError, Unsupported, WorkbenchError
+from workbench.errors import RunError, Unsupported
 from workbench.merging import in_words
 from workbench.placing import placement
+from workbench.ray_answers import Died, answer_of
 from workbench.serving import Server, facts_of
 
 if TYPE_CHECKING:
@@ -24,17 +25,6 @@ NO_CLUSTER = (
     "engine=ray: no Ray cluster is running here; start one with `ray start --head --disable-usage-stats`, or name one in "
     "RAY_ADDRESS (see docs/clusters.md)"
 )
-
-
-class Died:
-    """A worker that is gone, in words."""
-
-    def __init__(self, why: str) -> None:
-        self.why = why
-
-    def __str__(self) -> str:
-        """For messages."""
-        return self.why
 
 
 class Pool:
@@ -86,7 +76,7 @@ class Pool:
     def take(self) -> tuple[str, Gave | Died] | None:
         """A unit's answer, or that its worker died of it; None when a worker has become ready. Waits.
 
-        Raises WorkbenchError for what the work itself raised.
+        Raises WorkbenchError for what the work itself raised, RunError where Ray cannot do it.
         """
         ready: list[Any] = []
         while not ready:
@@ -97,9 +87,9 @@ class Pool:
             self._ready(ready[0])
             return None
         actor, unit = self._busy.pop(ready[0])
-        answer = self._answer(ready[0], f"unit {unit!r}")
+        answer = answer_of(self._ray, ready[0], f"unit {unit!r}")
         if isinstance(answer, Died):
-            self.job.stages.note(f"note: a Ray worker ended at unit {unit!r}: it is done again")
+            self.job.stages.note(f"note: a Ray worker ended at unit {unit!r}, which is done again: {answer}")
             self.pids.pop(actor, None)
             self._start()
         else:
@@ -121,7 +111,7 @@ class Pool:
     def _ready(self, ref: Any) -> None:
         """Take a worker in. Raises RunError for one that computes something else, or when too many died."""
         actor = self._starting.pop(ref)
-        told = self._answer(ref, "a worker")
+        told = answer_of(self._ray, ref, "a worker")
         if isinstance(told, Died):
             self._lost_starts += 1
             if self._lost_starts == STARTS:
@@ -139,18 +129,6 @@ class Pool:
         if self.job.run is not None:
             self.job.run.made_elsewhere([told["circumstances"]])
         self._idle.append(actor)
-
-    def _answer(self, ref: Any, what: str) -> Any:
-        lost = self._ray.exceptions
-        try:
-            return self._ray.get(ref)
-        except (lost.RayActorError, lost.ObjectLostError, lost.WorkerCrashedError) as error:
-            return Died(" ".join(str(error).split())[:120])
-        except lost.RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, WorkbenchError):
-                raise cause from None
-            raise RunError(f"{what} failed on a Ray worker: {type(cause).__name__}: {cause}") from None
 
 
 def needs_of(device: str | None, kind: str) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ from workbench_analyses.retrieval_heads import ScanHeads
 import workbench as wb
 from workbench import ray_engine, ray_workers
 from workbench.errors import RunError, Unsupported
-from workbench.ray_workers import Died
+from workbench.ray_answers import Died
 from workbench.spread_options import Engine
 from workbench.spreading import Unit
 
@@ -94,7 +95,7 @@ def test_without_a_cluster_or_without_ray_one_line_says_what_to_do(monkeypatch):
     with pytest.raises(RunError, match="ray start --head"):
         ray_workers.connect()
     monkeypatch.delenv("RAY_ADDRESS")
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(Unsupported, match=r"workbench-interp\[ray\]"):
         ray_workers.connect()
 
@@ -134,6 +135,7 @@ def test_the_run_keeps_under_which_circumstances_a_worker_computes(monkeypatch):
     job = SimpleNamespace(run=SimpleNamespace(made_elsewhere=kept.extend))
     pool = ray_workers.Pool(job, 1)  # pyright: ignore[reportArgumentType]
     pool._starting["ref"] = "actor"
-    monkeypatch.setattr(pool, "_answer", lambda ref, what: told)
+    monkeypatch.setattr(ray_workers, "answer_of", lambda ray, ref, what: told)
+    pool._ray = None  # pyright: ignore[reportAttributeAccessIssue]
     pool._ready("ref")
     assert kept == [told["circumstances"]] and pool.pids == {"actor": 7} and pool.free
