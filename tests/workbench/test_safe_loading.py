@@ -20,16 +20,42 @@ from workbench.tasks.chat_templates import rendered
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    return tiny_models.save("llama", tmp_path_factory.mktemp("sound"))
+def homes(tmp_path_factory):
+    return {kind: tiny_models.save(kind, tmp_path_factory.mktemp(kind)) for kind in ("llama", "llava")}
 
 
 @pytest.fixture
-def folder(sound, tmp_path):
+def folder(homes, tmp_path):
     """A copy of a sound model, to be changed."""
-    for file in sound.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    return tmp_path
+    return copied(homes["llama"], tmp_path)
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """Kernels that somebody asked the hub for, as if the package that fetches them were installed."""
+    import transformers.integrations.hub_kernels as hub
+    import transformers.modeling_utils as modeling
+
+    asked: list[str] = []
+
+    def get(name, **_):
+        asked.append(name)
+        raise OSError("not there")
+
+    for module in (hub, modeling):
+        monkeypatch.setattr(module, "is_kernels_available", lambda: True)
+    monkeypatch.setattr(hub, "get_kernel", get)
+    return asked
+
+
+def copied(home, to):
+    for file in home.iterdir():
+        (to / file.name).write_bytes(file.read_bytes())
+    return to
+
+
+def config_of(folder):
+    return json.loads((folder / "config.json").read_text())
 
 
 def change(folder, name, **values):
@@ -82,19 +108,25 @@ def test_nothing_is_installed_while_a_model_is_loaded(monkeypatch):
 @pytest.mark.parametrize(
     "said", ["evil-org/evil-kernel", "kernels-community/flash-attn", "flash_attention_2", {"": "evil-org/kernel"}]
 )
-def test_a_config_names_no_kernel_of_the_hub(said, folder, monkeypatch):
-    import transformers.integrations.hub_kernels as kernels
-
-    def fetched(*words, **_):
-        raise AssertionError(f"asked for {words}")
-
-    monkeypatch.setattr(kernels, "load_and_register_attn_kernel", fetched, raising=False)
+@pytest.mark.parametrize("kind", ["llama", "llava"])
+def test_a_config_names_no_kernel_of_the_hub(said, kind, homes, kernels, tmp_path):
+    folder = copied(homes[kind], tmp_path)
     for key in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
-        change(folder, "config.json", **{key: said})
+        within = {name: {**held, key: said} for name, held in config_of(folder).items() if name.endswith("_config")}
+        change(folder, "config.json", **{key: said}, **within)
     try:
         assert wb.load(folder).n_layers == 3
     except ModelError as error:
-        assert "asked for" not in str(error)
+        assert "attn" in str(error)
+    assert not kernels
+
+
+def test_negative_control_hugging_face_alone_would_fetch_it(homes, kernels):
+    from transformers import AutoModelForCausalLM
+
+    with pytest.raises(ValueError, match="not there"):
+        AutoModelForCausalLM.from_pretrained(homes["llama"], attn_implementation="kernels-community/flash-attn")
+    assert kernels == ["kernels-community/flash-attn"]
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
