@@ -12,6 +12,7 @@ from workbench.merging import in_words
 from workbench.placing import placement
 from workbench.ray_answers import Died, answer_of
 from workbench.serving import Server, facts_of
+from workbench.terminating import left_as_it_was
 
 if TYPE_CHECKING:
     from workbench.jobs import Job
@@ -152,7 +153,8 @@ def connect() -> bool:
     if ray.is_initialized():
         return False
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with left_as_it_was():  # Ray's handler would exit at once: no word on how to go on, a record that says "failed"
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # no cluster, another version of Ray, another token
         where = "" if isinstance(error, ConnectionError) else f" ({' '.join(str(error).split())[:160]})"
         raise RunError(NO_CLUSTER + where) from None

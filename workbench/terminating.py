@@ -25,8 +25,7 @@ def terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = [getattr(signal, name) for name in _ASKED if hasattr(signal, name)]
-    ours = [number for number in asked if signal.getsignal(number) is signal.SIG_DFL]
+    ours = [number for number in _asked() if signal.getsignal(number) is signal.SIG_DFL]
     try:
         for number in ours:
             signal.signal(number, _terminate)
@@ -34,6 +33,25 @@ def terminable() -> Iterator[None]:
     finally:
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def left_as_it_was() -> Iterator[None]:
+    """What SIGTERM and SIGHUP mean before is what they mean behind, whoever has taken them inside."""
+    if threading.current_thread() is not threading.main_thread():  # nobody can take them there
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _asked()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None: not of Python's making, which cannot be set again
+                signal.signal(number, handler)
+
+
+def _asked() -> list[signal.Signals]:
+    return [getattr(signal, name) for name in _ASKED if hasattr(signal, name)]
 
 
 def _terminate(number: int, frame: Any) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from workbench.errors import RunError, Unsupported
 from workbench.ray_answers import Died
 from workbench.spread_options import Engine
 from workbench.spreading import Unit
+from workbench.terminating import Terminated, terminable
 
 
 class Workers:
@@ -98,6 +101,34 @@ def test_without_a_cluster_or_without_ray_one_line_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(Unsupported, match=r"workbench-interp\[ray\]"):
         ray_workers.connect()
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_a_driver_that_is_asked_to_stop_stops_as_without_ray(monkeypatch, starts):
+    """Ray takes SIGTERM for itself as it connects, also where it then fails, and never gives it back."""
+
+    def init(**options):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+        if not starts:
+            raise ConnectionError("none")
+
+    fake = ModuleType("ray")
+    monkeypatch.setattr(fake, "init", init, raising=False)
+    monkeypatch.setattr(fake, "is_initialized", lambda: False, raising=False)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with terminable():
+            if starts:
+                assert ray_workers.connect()
+            else:
+                with pytest.raises(RunError, match="ray start --head"):
+                    ray_workers.connect()
+            with pytest.raises(Terminated) as stopped:
+                os.kill(os.getpid(), signal.SIGTERM)
+        assert stopped.value.exit_code == 143 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_model_that_is_edited_here_is_refused_as_workers_load_the_plain_one():

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from workbench.runs import Run, read_run
-from workbench.terminating import Terminated, terminable
+from workbench.terminating import Terminated, left_as_it_was, terminable
 
 
 @pytest.fixture(autouse=True)
@@ -43,10 +43,22 @@ def test_other_threads_may_ask_too():
     entered = []
 
     def work():
-        with terminable():
+        with terminable(), left_as_it_was():
             entered.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
     assert entered == [signal.SIG_DFL]
+
+
+def test_a_library_that_takes_the_signals_gives_them_back():
+    with terminable():
+        ours = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(ValueError), left_as_it_was():
+            signal.signal(signal.SIGTERM, lambda *_: pytest.fail("theirs"))
+            raise ValueError
+        assert signal.getsignal(signal.SIGTERM) is ours
+        with pytest.raises(Terminated):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
