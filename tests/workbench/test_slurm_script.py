@@ -20,7 +20,7 @@ STUBS = {
 def run(folder: Path, *words: str, stubs: tuple[str, ...] = ("workbench",), **variables: str) -> list[str]:
     """The calls that the script makes, a line each."""
     tools = folder / "bin"
-    tools.mkdir()
+    tools.mkdir(exist_ok=True)
     for name in stubs:
         (tools / name).write_text(f"#!/bin/bash\n{STUBS[name]}\n")
         (tools / name).chmod(0o755)
@@ -38,14 +38,31 @@ def test_without_slurm_the_shards_run_one_after_another_and_are_merged(tmp_path)
 
 
 def test_a_task_of_an_array_is_one_shard(tmp_path):
-    calls = run(tmp_path, "scan-heads", SHARDS="5", SLURM_ARRAY_TASK_ID="2", SLURM_ARRAY_TASK_COUNT="5")
-    assert calls == ["workbench scan-heads out=runs shard=2/5"]
+    task = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "5"}
+    assert run(tmp_path, "scan-heads", SHARDS="5", OUT="o", **task) == ["workbench scan-heads out=o shard=2/5"]
 
 
 def test_with_slurm_an_array_is_submitted_and_a_merge_that_waits_for_it(tmp_path):
     array, merge = run(tmp_path, "scan-heads", "model=m", stubs=("workbench", "sbatch"), SHARDS="4", OUT="o p")
     assert array == f"sbatch --parsable --array=0-3 {SCRIPT} scan-heads model=m"
-    assert merge.startswith("sbatch --dependency=afterok:77 ") and merge.endswith(r"--wrap=workbench merge o\ p")
+    words = f"--kill-on-invalid-dep=yes --job-name=workbench-merge --output=%x-%j.log {SCRIPT} merge o p"
+    assert merge == f"sbatch --dependency=afterok:77 {words}", "the script's own #SBATCH lines give it a GPU and time"
+
+
+def test_the_job_that_merges_does_that_alone(tmp_path):
+    assert run(tmp_path, "merge", "o p", stubs=("workbench", "sbatch"), SHARDS="4") == ["workbench merge o p"]
+
+
+def test_each_scan_has_a_folder_of_its_own_and_finds_it_again(tmp_path):
+    asked = [("model=a",), ("model=b",), ("model=a", "x=1"), ("model=a",)]
+    folders = []
+    for i, words in enumerate(asked):
+        (tmp_path / str(i)).mkdir()
+        *_, merge = run(tmp_path / str(i), "scan-heads", *words, stubs=("workbench", "sbatch"))
+        (shard,) = run(tmp_path / str(i), "scan-heads", *words, SLURM_ARRAY_TASK_ID="0")[2:]
+        folders.append(merge.split()[-1])
+        assert f"out={folders[-1]} " in shard and folders[-1].startswith("runs/scan-heads-")
+    assert folders[0] == folders[3] and len(set(folders)) == 3
 
 
 def test_some_tasks_again_keep_the_number_of_shards(tmp_path):
