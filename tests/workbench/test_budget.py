@@ -252,7 +252,7 @@ def test_decoding_goes_on_with_fewer_answers(tmp_path, monkeypatch):
         scores = score_block(case.model, case.block, case.stops)
     assert check(case, scores) >= 5 and max(tried) > 2
     case.model.memory = 1000
-    with pytest.raises(TooLarge, match="a needle: .* are needed for one row"):
+    with pytest.raises(TooLarge, match="needles: .* are needed for one row"):
         score_block(case.model, case.block, case.stops)
 
 

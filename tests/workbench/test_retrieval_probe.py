@@ -13,7 +13,7 @@ from plain_retrieval import KINDS, WINDOWED, Case, N, check, eager, random_case
 
 import workbench as wb
 from workbench.interventions import mask
-from workbench.probes import caches, decoding, retrieval
+from workbench.probes import caches, decoding, retrieval, waiting
 from workbench.probes.retrieval import decoding_agreement, score_block, score_sample, score_samples
 from workbench.reference_models import catalogue
 from workbench.tasks.needle import Assembler, Sample, blocks
@@ -69,7 +69,7 @@ def test_a_budget_splits_the_batch_and_changes_nothing(case, monkeypatch, share:
         groups.append([len(b.text) for b in branches])
         decoding.decode(model, branches, stops)
 
-    monkeypatch.setattr(retrieval, "decode", spy)
+    monkeypatch.setattr(waiting, "decode", spy)
     check(case, score_block(case.model, case.block, case.stops, budget=budget))
     groups = [g for g in groups if g]
     assert all(len(g) == 1 or len(g) * max(g) * token <= budget for g in groups)

@@ -10,8 +10,7 @@ question's own rows are read in the same forward (`query_focus`).
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +19,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench.budget import budget_of, rows_at_once
+from workbench.budget import budget_of, in_parts, rows_at_once
 from workbench.footprint import cache_bytes, forward_bytes
 from workbench.probes.caches import bytes_per_token, can_roll_back, copy_cache
 from workbench.probes.decoding import SPANS, Ask, Branch, Looks, decode, spans_of, steps_allowed
 from workbench.probes.near_ties import NearTies
 from workbench.probes.query_focus import asking_rows, document_tokens, focus, mean_over_rows, unasked
+from workbench.probes.waiting import Waiting
 from workbench.tasks.needle import Sample
 from workbench.tasks.rouge import rouge_recall
 
@@ -56,28 +56,31 @@ class SampleScore:
     ties: NearTies = field(default_factory=NearTies)
 
 
-def score_sample(model: Any, sample: Sample, stops: set[int], cache: Any = None) -> SampleScore:
-    """Score one sample: one forward where the expected answer is what the model says, decoding where not.
-
-    cache: keys and values of the first tokens of the prompt; the call uses it up.
-    """
-    return score_samples(model, [sample], stops, [cache])[0]
+def score_sample(model: Any, sample: Sample, stops: set[int]) -> SampleScore:
+    """Score one sample: one forward where the expected answer is what the model says, decoding where not."""
+    return score_samples(model, [sample], stops)[0]
 
 
 @torch.no_grad()
 def score_block(model: Any, block: Any, stops: set[int], budget: float | None = None) -> list[SampleScore]:
     """All samples of a block; the haystack is computed once where the cache can be rolled back.
 
-    Raises TooLarge where a stated budget of memory does not hold one sample.
+    Raises TooLarge where a stated budget of memory does not hold one sample, RanOut where the machine does not.
     """
     longest = max((len(s.tokens) + len(s.answer) for s in block.samples), default=1)
-    rows_at_once(model, "a needle", forward_bytes(model, longest) + 3 * cache_bytes(model, longest))
+    each = forward_bytes(model, longest) + 3 * cache_bytes(model, longest)
     if not can_roll_back(model):
+        rows_at_once(model, "needles", each)
         return score_samples(model, block.samples, stops, budget=budget)
-    haystack = torch.tensor([block.haystack], device=model.device)
-    whole = model.forward(haystack, use_cache=True, keep=slice(len(block.haystack) - 1, len(block.haystack))).cache
-    caches = (copy_cache(model, whole, s.prefix) if s.prefix else None for s in block.samples)
-    return score_samples(model, block.samples, stops, caches, budget)
+    haystack, end = torch.tensor([block.haystack], device=model.device), len(block.haystack)
+    (out,) = in_parts(
+        model, "needles", 1, each, lambda _: model.forward(haystack, use_cache=True, keep=slice(end - 1, end))
+    )
+
+    def start(sample: Sample) -> Any:
+        return copy_cache(model, out.cache, sample.prefix) if sample.prefix else None
+
+    return score_samples(model, block.samples, stops, start, budget)
 
 
 @torch.no_grad()
@@ -85,27 +88,24 @@ def score_samples(
     model: Any,
     samples: Sequence[Sample],
     stops: set[int],
-    caches: Iterable[Any] | None = None,
+    start: Callable[[Sample], Any] = lambda sample: None,
     budget: float | None = None,
 ) -> list[SampleScore]:
     """Score samples one forward each, and decode together those that it does not settle.
 
-    caches: of the first tokens of each prompt, or None; used up. budget: bytes of keys and values that may wait to be
-    decoded; beyond it the batch is split. None: half of the model's (`workbench.budget`).
+    start: makes the keys and values of the first tokens of a prompt, which are used up; None: there are none. budget:
+    bytes of keys and values that may wait to be decoded; beyond it the batch is split. None: half of the model's
+    (`workbench.budget`). Raises RanOut where memory runs out though no answer waits.
     """
-    branches, waiting, gained = [], [], []
-    budget = budget_of(model) // 2 if budget is None else budget
-    for sample, cache in zip(samples, itertools.repeat(None) if caches is None else caches):
-        branch, settled, more = _one_forward(model, sample, stops, cache)
+    branches, gained = [], []
+    waiting = Waiting(model, stops, budget_of(model) // 2 if budget is None else budget)
+    for sample in samples:
+        branch, settled, more = waiting.beside(lambda s=sample: _one_forward(model, s, stops, start(s)))
         branches.append(branch)
         gained.append(more)
-        if settled:
-            continue
-        if waiting and (len(waiting) + 1) * max(b.size for b in (*waiting, branch)) > budget:
-            decode(model, waiting, stops)
-            waiting = []
-        waiting.append(branch)
-    decode(model, waiting, stops)
+        if not settled:
+            waiting.add(branch)
+    waiting.decode()
     return [_result(model, b, more) for b, more in zip(branches, gained, strict=True)]
 
 
