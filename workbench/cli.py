@@ -20,6 +20,7 @@ from workbench.command import Command
 from workbench.discovery import commands as discover
 from workbench.errors import BadInput, WorkbenchError, did_you_mean
 from workbench.invocation import arguments, command_line
+from workbench.lossy import Lossy
 from workbench.terminating import Terminated, terminable
 from workbench.untrusted import printable
 
@@ -76,7 +77,11 @@ def _answer(words: list[str], commands: Mapping[str, Command] | None) -> int:
     from workbench.options import parse
 
     request = parse(command, words[1:])
-    with contextlib.redirect_stdout(sys.stderr):  # libraries print where they like; stdout is for the answer
+    heard = Lossy(sys.stderr)  # a night's work does not end with the log's disk or the terminal
+    with (
+        contextlib.redirect_stderr(heard),
+        contextlib.redirect_stdout(heard),
+    ):  # stdout is for the answer, libraries print
         result = command.run(request.config)
     _print(result, request.json)
     return int(getattr(result, "exit_code", 0))
@@ -136,10 +141,11 @@ def _ran_out(error: Exception) -> bool:
 
 def _say(message: str, code: int) -> int:
     """One line on stderr; under WORKBENCH_DEBUG=1 the traceback before it."""
+    heard = Lossy(sys.stderr)
     if os.environ.get(DEBUG) == "1" and sys.exc_info()[0] is not None:
-        traceback.print_exc()
+        traceback.print_exc(file=heard)
     line = printable(" ".join(message.split()))
-    print(line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …", file=sys.stderr, flush=True)
+    print(line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …", file=heard, flush=True)
     return code
 
 

@@ -50,7 +50,20 @@ class Long:
 def wait(config):
     print("ready", flush=True)
     time.sleep(30)
-sys.exit(main(sys.argv[1:], {"wait": Command("wait", "", C, wait), "long": Command("long", "", C, lambda c: Long())}))
+def tell(config):
+    from workbench.progress import progress
+    with progress() as stages:
+        report = stages.stage("units")
+        for done in range(1, 101):
+            report(done, 100)
+            stages.note("a note " * 2_000)
+            print("a library", flush=True)
+    return type("Short", (), {"__rich__": lambda self: "xyz"})()
+def stop(config):
+    tell(config)
+    raise KeyboardInterrupt
+commands = {"wait": wait, "long": lambda c: Long(), "tell": tell, "stop": stop}
+sys.exit(main(sys.argv[1:], {name: Command(name, "", C, work) for name, work in commands.items()}))
 """
 
 
@@ -78,3 +91,12 @@ def test_a_reader_that_goes_away_is_no_error(words):
     process.stdout.read(10)
     process.stdout.close()
     assert process.wait(20) == 141 and process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("stderr", ["/dev/full", ">(exit 0)", "&-"], ids=["full", "no_reader", "closed"])
+@pytest.mark.parametrize(("command", "code", "answer"), [("tell", 0, "xyz\n"), ("stop", 130, "")])
+def test_work_goes_on_where_nobody_can_be_told(stderr, command, code, answer):
+    """A log on a full disk, a log whose reader is gone, a process without stderr: how it ended is told by its exit code."""
+    words = ["bash", "-c", f'exec "$0" -c "$1" {command} 2> {stderr}'.replace("> &-", ">&-"), sys.executable, SLOW]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == code and done.stdout == answer
