@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Set
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
+_COMMANDING = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What JSON lets stand, besides what it escapes: DEL, the C1 controls, and those that turn the direction of text."""
 _EXACT = 2**53  # up to here every whole float is exactly one integer
 
 
@@ -41,8 +44,9 @@ def jsonable(value: Any) -> Any:
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
-    """Strict JSON text of `jsonable(value)`."""
-    return json.dumps(jsonable(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    """Strict JSON text of `jsonable(value)`; characters that command a terminal are written out (\\u009b)."""
+    text = json.dumps(jsonable(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return _COMMANDING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def canonical(value: Any) -> str:

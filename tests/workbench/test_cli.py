@@ -52,6 +52,16 @@ def test_the_answer_alone_is_on_stdout(capsys):
     assert say(capsys, "sick")[0] == 1
 
 
+def test_json_commands_no_terminal(capsys):
+    """C1 controls and turned text stand in it as escapes: what is read is the same."""
+    hostile = "\x1b[31m\x9b5m\x7f\x85 a\u202eb\u2066c é ü 漢 \xa0\u200b"
+    command = Command("echo", "", Nothing, lambda config: Echo({hostile: [hostile]}))
+    assert main(["echo", "json=true"], {"echo": command}) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out) == {hostile: [hostile]} and "é ü 漢 \xa0" in out
+    assert not set(out) & set("\x1b\x9b\x7f\x85\u202e\u2066"), ascii(out)
+
+
 @pytest.mark.parametrize("flag", ["json=true", "--json", "--json=true", "json=1"])
 def test_json_is_strict(capsys, flag):
     code, out, err = say(capsys, "scan-heads", "llama", flag, "out=x")
