@@ -17,7 +17,7 @@ Report = Callable[[int, int], None]
 
 
 PATIENCE = 3.0
-"""Seconds after which `counting` says how far it is."""
+"""Seconds of the processor after which `counting` says how far it is."""
 
 
 class Stages:
@@ -55,10 +55,10 @@ def progress() -> Iterator[Stages]:
 
 def counting(name: str, n: int) -> Iterator[int]:
     """0 to n - 1, for what is drawn before the stages of the work: says how far it is, if it takes long."""
-    started, report = time.perf_counter(), None
+    started, busy, report = time.perf_counter(), time.process_time(), None
     for i in range(n):
         yield i
-        if report is None and time.perf_counter() - started > PATIENCE:
+        if report is None and time.process_time() - busy > PATIENCE:
             report = _lines(Console(file=sys.stdout if _in_notebook() else sys.stderr), name, started)
         if report is not None:
             report(i + 1, n)
