@@ -141,6 +141,8 @@ def _first_fit(text: str, arms: tuple[Any, ...]) -> Any:
             faults.append(fault)
         except TypeError:
             continue  # a type for Python callers only, such as a live model
+    if str in arms and faults:
+        raise faults[-1]  # what was wrong with it as a text
     raise faults[0] if len(arms) <= 2 and faults else NotThat(f"{text!r} is none of these")
 
 
@@ -159,6 +161,12 @@ def _choice(text: str, known: dict[str, Any]) -> Any:
         if word in known:
             return known[word]
     raise NotThat(f"{text!r} is none of {', '.join(known)}.{did_you_mean(text, known)}")
+
+
+def _text(text: str) -> str:
+    if "\0" in text or text != text.encode(errors="ignore").decode():  # what run.json could not hold
+        raise NotThat(f"{text!r} holds bytes that are no text (UTF-8): use another name")
+    return text
 
 
 def _number(text: str) -> float:
@@ -183,12 +191,12 @@ def _nothing(text: str) -> None:
 
 
 _SCALARS: dict[Any, Any] = {
-    str: str,
+    str: _text,
     int: whole_number,
     float: _number,
     bool: _truth,
-    Path: Path,
+    Path: lambda text: Path(_text(text)),
     types.NoneType: _nothing,
-    Any: str,
-    object: str,
+    Any: _text,
+    object: _text,
 }

@@ -37,7 +37,8 @@ def read_run(path: str | Path) -> dict[str, Any]:
         raise BadInput(f"{file} is damaged ({error}): delete it or move its folder away") from None
     if isinstance(record, dict):
         schema_of(record, file)
-    if not isinstance(record, dict) or not isinstance(record.get("question"), dict):
+    sane = isinstance(record, dict) and isinstance(record.get("question"), dict)
+    if not sane or not isinstance(record.get("summary") or {}, dict):
         raise BadInput(f"{file} is not the record of a run: name a folder that a scan wrote")
     return record
 

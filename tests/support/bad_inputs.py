@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shlex
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -224,9 +227,10 @@ CONFIGS = each("scan-heads config=c.json", "c.json", {
     "unknown key": ('{"modle": "x"}', "Did you mean 'model'"), "wrong type": ('{"rounds": "x"}', "not a whole number"),
     "a list for text": ('{"model": ["llama"]}', "model"), "null": ('{"rounds": null}', "rounds"),
     "a long number": (f'{{"rounds": {LONG}}}', ""), "not a number": ('{"until": NaN}', "NaN is no number"),
-    "a zero byte": ('{"model": "a\\u0000b"}', ""), "an escape": (json.dumps({"model": HOSTILE}), "script"),
+    "a zero byte": ('{"model": "a\\u0000b"}', "no text"), "an escape": (json.dumps({"model": HOSTILE}), "script"),
     "nested": ('{"model": {"name": "llama"}}', "model"), "bool for number": ('{"rounds": true}', "rounds"),
     "a key twice": ('{"model": "nope", "model": "llama"}', "'model' stands there twice"),
+    "a zero byte in a folder": ('{"out": "a\\u0000b", "model": "planted-copy"}', "out in c.json: 'a\\x00b' holds bytes"),
 })  # fmt: skip
 CONFIGS += each("scan-heads config=c.yaml", "c.yaml", {
     "a list": ("- a", "options by name"), "cut off": ("a: [", "not YAML"), "tabs": ("a:\n\t- b: [", "not YAML"),
@@ -296,6 +300,14 @@ SCORE_FILES += [
     Case("compare k=0", ["compare", "a.json", "a.json", "k=0"], "", {"a.json": SCORES}),
     Case("compare with options of circuits", ["compare", "a.json", "a.json", "draws=200"], "circuits", {"a.json": SCORES}),
 ]  # fmt: skip
+PACKED = io.BytesIO()
+with zipfile.ZipFile(PACKED, "w", zipfile.ZIP_LZMA) as archive:
+    archive.writestr("data.pkl", b"x" * 1000)
+SCORE_FILES += each("compare head.pt head.pt kv_heads=2", "head.pt", {
+    "packed otherwise": (PACKED.getvalue(), "packed in a way that torch does not"),
+    "packed otherwise, damaged": (  # properties of LZMA behind the name and two numbers of two bytes
+        re.sub(rb"(?s)(data\.pkl.{4}).{5}", rb"\1_____", PACKED.getvalue(), count=1), "in a way that torch"),
+})  # fmt: skip
 RECORD = json.dumps({"schema": 1, "question": {}, "command": "scan-heads"})
 RUNS = each("compare r r", "r/run.json", {
     "empty": ("", ""), "a list": ("[]", ""), "another layout": ('{"schema": 99, "question": {}}', ""),
@@ -305,6 +317,10 @@ RUNS += each("simulate heads=r", "r/run.json", {
     "empty": ("", "damaged"), "a list": ("[]", "not the record"), "another layout": (
         '{"schema": 99, "question": {}}', "layout 99"), "binary": (BINARY, "damaged"), "deep": (DEEP, "damaged"),
 })  # fmt: skip
+RUNS += each("export r format=duo-attention threshold=.3 kv_heads=4", "r/run.json", {
+    "a summary that is a list": (json.dumps({"schema": 1, "question": {}, "summary": [1]}), "not the record of a run"),
+    "a summary that is a text": (json.dumps({"schema": 1, "question": {}, "summary": "x"}), "not the record of a run"),
+}, **{"r/scores.json": SCORES})  # fmt: skip
 RUNS += each("compare r r", "r/circuit.json", {
     "empty": ("", "circuit.json"), "a list": ("[]", "circuit.json"), "no fields": ("{}", "circuit.json"),
     "binary": (BINARY, "circuit.json"), "deep": (DEEP, "circuit.json"),
@@ -317,6 +333,13 @@ TEXTS = each("scan-heads needles=n.jsonl", "n.jsonl", {
         json.dumps(NEEDLE) + "\n{oops\n", "n.jsonl:2"), "deep": (DEEP, "n.jsonl:1"),
     "missing": ('{"needle": "a"}', "n.jsonl:1"),
 })  # fmt: skip
+TEXTS += [
+    Case(
+        f"a name that is no UTF-8: {command}", shlex.split(f"{command}=n\udcff.jsonl"), "holds bytes that are no text",
+        {"n\udcff.jsonl": json.dumps(NEEDLE)},
+    )
+    for command in ("scan-heads model=planted-copy lengths=96, needles", "calibrate task", "compare b=x a")
+]  # fmt: skip
 TEXTS += each("calibrate task=t.jsonl", "t.jsonl", {
     "empty": ("", "nothing in it"), "no JSON": ("{", "t.jsonl:1"), "binary": (BINARY, "t.jsonl"), "deep": (DEEP, "t.jsonl:1"),
     "one choice": ('{"prompt": "a", "choices": ["b"], "answer": 0}', "at least two"), "same choices": (

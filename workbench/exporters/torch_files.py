@@ -19,6 +19,7 @@ from workbench.untrusted import LARGEST_CONFIG
 MAGIC = 0x1950A86A20F9469CFC6C
 """The first pickle of a file by torch before 1.6: then come a protocol, facts of the machine, and what was saved."""
 DATA = "data.pkl"
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def plain_object(data: bytes) -> Any:
@@ -43,6 +44,8 @@ def _member(data: bytes) -> bytes:
         parts = archive.infolist()
         if (whole := sum(part.file_size for part in parts)) > LARGEST_CONFIG:
             raise ValueError(f"it unpacks to {whole >> 20} MiB, which no list of heads has")
+        if any(part.compress_type not in _PACKED for part in parts):
+            raise ValueError("packed in a way that torch does not")
         held = [part for part in parts if part.filename.rpartition("/")[2] == DATA]
         if len(held) != 1:
             raise ValueError(f"{len(held)} files {DATA} in it, where one is needed")
