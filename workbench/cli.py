@@ -78,10 +78,8 @@ def _answer(words: list[str], commands: Mapping[str, Command] | None) -> int:
 
     request = parse(command, words[1:])
     heard = Lossy(sys.stderr)  # a night's work does not end with the log's disk or the terminal
-    with (
-        contextlib.redirect_stderr(heard),
-        contextlib.redirect_stdout(heard),
-    ):  # stdout is for the answer, libraries print
+    # Libraries print where they like; stdout is for the answer.
+    with contextlib.redirect_stderr(heard), contextlib.redirect_stdout(heard):
         result = command.run(request.config)
     _print(result, request.json)
     return int(getattr(result, "exit_code", 0))

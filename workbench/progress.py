@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from workbench.lossy import Lossy
 from workbench.untrusted import printable
 
 Report = Callable[[int, int], None]
@@ -41,8 +43,9 @@ class Stages:
 @contextmanager
 def progress() -> Iterator[Stages]:
     """Stages on stderr. Notebooks get lines: a live widget would be saved with them and show nothing."""
-    live = sys.stderr.isatty()  # rich would also take a notebook's FORCE_COLOR for a terminal
-    console = Console(stderr=not _in_notebook(), force_jupyter=False, force_terminal=live)
+    # rich would also take a notebook's FORCE_COLOR for a terminal
+    live = sys.stderr is not None and sys.stderr.isatty()
+    console = Console(file=_aloud(), force_jupyter=False, force_terminal=live)
     if not live:
         yield Stages(console, None)
         return
@@ -59,9 +62,14 @@ def counting(name: str, n: int) -> Iterator[int]:
     for i in range(n):
         yield i
         if report is None and time.process_time() - busy > PATIENCE:
-            report = _lines(Console(file=sys.stdout if _in_notebook() else sys.stderr), name, started)
+            report = _lines(Console(file=_aloud()), name, started)
         if report is not None:
             report(i + 1, n)
+
+
+def _aloud() -> Any:
+    """The stream that people read; what it cannot take is lost."""
+    return Lossy(sys.stdout if _in_notebook() else sys.stderr)
 
 
 def _in_notebook() -> bool:

@@ -38,8 +38,8 @@ def test_without_slurm_the_shards_run_one_after_another_and_are_merged(tmp_path)
 
 
 def test_a_task_of_an_array_is_one_shard(tmp_path):
-    task = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "5"}
-    assert run(tmp_path, "scan-heads", SHARDS="5", OUT="o", **task) == ["workbench scan-heads out=o shard=2/5"]
+    calls = run(tmp_path, "scan-heads", SHARDS="5", OUT="o", SLURM_ARRAY_TASK_ID="2", SLURM_ARRAY_TASK_COUNT="5")
+    assert calls == ["workbench scan-heads out=o shard=2/5"]
 
 
 def test_with_slurm_an_array_is_submitted_and_a_merge_that_waits_for_it(tmp_path):
