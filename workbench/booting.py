@@ -6,16 +6,15 @@ from typing import Any
 
 import torch
 
-from workbench import vision
+from workbench import option_values, vision
 from workbench.errors import ModelError, Unsupported, WorkbenchError
 from workbench.installing import nothing_installed
 from workbench.offloading import OwnFolder
-from workbench.option_values import EXACT_DTYPES
 from workbench.placing import Placement, placement
 from workbench.reference_models import catalogue
 from workbench.safe_loading import REMEDY, code_unread, safetensors_only
 
-DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in EXACT_DTYPES}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in option_values.DTYPES}
 
 
 def dtype_of(name: str | torch.dtype) -> torch.dtype:

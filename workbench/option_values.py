@@ -11,7 +11,6 @@ from workbench.casting import LARGEST
 from workbench.errors import BadInput, did_you_mean
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-EXACT_DTYPES = DTYPES
 ABLATIONS = ("zero", "mean", "resample", "uniform")
 """What `mask` puts in a head's place."""
 OUTSIDE = ("resample", "mean", "zero")
