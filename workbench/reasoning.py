@@ -16,9 +16,9 @@ from jaxtyping import Float
 
 from workbench import bootstrap
 from workbench.controls import Heads, p_value
-from workbench.jsonable import digest
 from workbench.masked_recall import responses
 from workbench.runs import Remember, unremembered
+from workbench.shards import depending
 from workbench.tasks.word_problems import STEPS, Problem, answer_of
 from workbench.validation import Proof, control_lists
 
@@ -98,7 +98,6 @@ def _answered(
     model: Any, problems: Sequence[Problem], lists: list[Heads], proof: Proof, remember: Remember
 ) -> Float[np.ndarray, "2 lists problems"]:
     """1 where a response ends in the answer: reasoned first, at once second."""
-    key = digest(lists)[:8]
 
     def work() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         found = np.zeros((2, len(lists), len(problems)))
@@ -109,7 +108,7 @@ def _answered(
                 found[i, :, j] = [answer_of(text, way) == problem.answer for text in texts]
         return {"answered": found}, {}
 
-    return remember(f"reasoning-{key}", work)[0]["answered"]
+    return remember(depending("reasoning", lists), work)[0]["answered"]
 
 
 def _harm(

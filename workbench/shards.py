@@ -7,9 +7,12 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
+
+from workbench.jsonable import digest, jsonable
 
 _KINDS = "biuf"  # booleans, integers and floats: what safetensors can hold of numpy
 
@@ -38,6 +41,14 @@ def checked(path: Path, sha256: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise Damaged("is corrupt (its checksum differs)")
     return data
+
+
+def depending(unit: str, on: Any) -> str:
+    """The name of a unit whose work looks at what earlier units gave, by all of that (JSON-able: lists, arrays).
+
+    An earlier unit that is lost may give something else when it is made again: what was made of the old is another unit.
+    """
+    return f"{unit}-{digest(jsonable(on))[:8]}"
 
 
 def file_name(unit: str) -> str:

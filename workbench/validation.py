@@ -18,9 +18,9 @@ from torch import Tensor
 
 from workbench.controls import Heads, corrected, matched_lists, p_value, random_lists
 from workbench.interventions import mask, window
-from workbench.jsonable import digest
 from workbench.masked_recall import Ablate, Recall, readable_recall
 from workbench.runs import Remember, unremembered
+from workbench.shards import depending
 from workbench.tasks.needle import Sample
 
 if TYPE_CHECKING:
@@ -160,9 +160,7 @@ def recalls(
 ) -> dict[str, Float[np.ndarray, " lists"]]:
     """Mean recall of each list by name, computed in one go and remembered."""
     lists = [heads for group in named.values() for heads in group]
-    # the name holds the lists: a list that has changed since the shard was written is another unit
-    key = digest(lists)[:8]
-    found = remember(f"{unit}-{key}", lambda: ({"recall": recall(lists)}, {}))[0]["recall"].mean(1)
+    found = remember(depending(unit, lists), lambda: ({"recall": recall(lists)}, {}))[0]["recall"].mean(1)
     ends = np.cumsum([len(group) for group in named.values()])
     return dict(zip(named, np.split(found, ends[:-1]), strict=True))
 

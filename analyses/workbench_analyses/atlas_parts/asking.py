@@ -8,6 +8,7 @@ import numpy as np
 
 from workbench.circuits import read_circuit
 from workbench.errors import BadInput, Unsupported
+from workbench.shards import depending
 from workbench.tasks.needle import Assembler
 from workbench_analyses.atlas_parts import battery, pictures
 from workbench_analyses.atlas_parts.estimates import Estimate
@@ -73,7 +74,8 @@ def draw(work: Work, shown: list[Shown]) -> tuple[Picture, ...]:
     heads, models = work.model.n_layers * work.model.n_heads, 1 + (work.config.also is not None)
     side, made, report = pictures.side(heads, len(shown), models), [], work.stages.stage("pictures")
     for i, one in enumerate(shown):
-        levels = work.unit(f"picture-{i}", lambda s=one: {"levels": pictures.levels(work.model, s, side)})["levels"]
+        unit = depending("picture", [one.name, one.tokens, side])  # which are shown hangs on the battery
+        levels = work.unit(unit, lambda s=one: {"levels": pictures.levels(work.model, s, side)})["levels"]
         made.append(pictures.picture(one, tuple(word(work.model, t) for t in one.tokens), levels))
         report(i + 1, len(shown))
     return tuple(made)

@@ -10,6 +10,7 @@ from jaxtyping import Int
 
 from workbench.errors import Unsupported
 from workbench.patching import promoted_tokens
+from workbench.shards import depending
 from workbench_analyses.atlas_parts.battery import why_not
 from workbench_analyses.atlas_parts.side import Raised
 from workbench_analyses.atlas_parts.texts import Corpus
@@ -32,7 +33,7 @@ def raised(
         return {"ids": found.int().cpu().numpy()}
 
     try:
-        ids = work.unit("raised", ask)["ids"]
+        ids = work.unit(depending("raised", words), ask)["ids"]
     except Unsupported as error:
         return None, {"what heads write": why_not(error)}
     finally:

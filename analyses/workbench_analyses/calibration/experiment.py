@@ -18,6 +18,7 @@ from workbench.models import Model
 from workbench.paired import discordant, flips_for, mcnemar_p, sign_flip_p
 from workbench.progress import Report
 from workbench.runs import Run
+from workbench.shards import depending
 from workbench.sinks import LEAST_QUERIES, prompt_sinks
 from workbench.spreading import Gave, Unit
 from workbench.tasks.assembling import Assembler
@@ -156,10 +157,9 @@ def _judge(work: _Work, measured: Alone | Given, samples: Sequence[ChoiceSample]
     chosen = measured.heads if isinstance(measured, Given) else measured.helpful
     matched, enumerated = matched_lists(chosen, tried, config.draws, config.seed) if chosen else ([], False)
     lists: list[Heads] = [(), tried, *([chosen] if chosen else []), *matched]
-    key = digest(lists)[:8]
     chunks, parts = [samples[i : i + UNIT] for i in range(0, len(samples), UNIT)], []
     for i, chunk in enumerate(chunks):
-        unit = f"lists-{i}-{key}"
+        unit = depending(f"lists-{i}", lists)
         parts.append(
             work.job.remember(unit, lambda c=chunk: ({"margin": margins_of_lists(config, work.model, lists, c)}, {}))[0]
         )

@@ -14,6 +14,7 @@ from workbench.models import Model
 from workbench.policies.setting import Setting
 from workbench.progress import Report
 from workbench.runs import Remember
+from workbench.shards import depending
 from workbench.simulation.cases import Case
 from workbench.simulation.sizes import bytes_of_case
 from workbench_analyses.kv.asking import Chunk
@@ -53,9 +54,8 @@ def points(
                 if mine.asked.get(kind, 0) >= rows.stop or not fits(variant, settings[kind]):
                     continue  # asked before memory ran out with more cases at a time
                 ask = partial(_ask, config, variant, chunk, settings[kind], kind)
-                _gather(
-                    mine, kind, remember(f"{variant.unit}-{kind}-{name}", lambda ask=ask: (ask(), {}))[0], rows.stop
-                )
+                unit = depending(f"{variant.unit}-{kind}-{name}", variant.looks_at(settings[kind]))
+                _gather(mine, kind, remember(unit, lambda ask=ask: (ask(), {}))[0], rows.stop)
 
         in_parts(model, "simulation", len(group), bytes_of_case(model, group), some, most=config.batch)
         before += len(group)

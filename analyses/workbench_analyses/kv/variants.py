@@ -37,6 +37,10 @@ class Variant:
         """A name for the run folder."""
         return f"{self.text.replace(':', '-')}-{'published' if self.budget is None else f'{self.budget:g}'}"
 
+    def looks_at(self, setting: Setting) -> Any:
+        """What of the heads under test decides what it gives."""
+        return {"list": setting.ranked, "scores": setting.scores}.get(self.policy.needs)
+
     def scheme(self, setting: Setting) -> Scheme:
         """The policy's rule. Raises TooTight where the budget is too small for it."""
         own = replace(setting, prefill=self.prefill, budget=1.0 if self.budget is None else self.budget)

@@ -23,6 +23,7 @@ from workbench.heads import Head
 from workbench.models import Model
 from workbench.progress import Report
 from workbench.runs import Remember
+from workbench.shards import depending
 from workbench_analyses.attention_sinks import ScanSinks
 from workbench_analyses.sinks.deciding import MATTERS, Difference, differences, interval
 from workbench_analyses.sinks.found import Found, Parked
@@ -97,11 +98,17 @@ def check_heads(
     n = len(found.texts.tokens)
     loss, kl = np.full((n, len(pairs), len(EVERY)), np.nan), np.full((n, len(pairs), len(EVERY)), np.nan)
     for text in range(n):
-        name = f"check-{text}"
+        name = depending(f"check-{text}", [pairs, _keys(found, heads, text)])
         arrays, _ = remember(name, lambda t=text: (_one_text(config, model, found, heads, pairs, t), {}))
         loss[text], kl[text] = arrays["loss"], arrays["kl"]
         report(text + 1, n)
     return with_differences([_check(found, p, controls[i], pairs, i, loss, kl) for i, p in enumerate(heads)])
+
+
+def _keys(found: Found, heads: Sequence[Parked], text: int) -> list[int | None]:
+    """Where each head has its strongest sink in a text."""
+    sinks = (found.strongest.get((text, p.head)) for p in heads)
+    return [None if s is None else s.key for s in sinks]
 
 
 def with_differences(checks: Sequence[Check]) -> tuple[Check, ...]:

@@ -18,6 +18,7 @@ from workbench.observation import observe
 from workbench.reference_models.catalogue import PLANTED
 from workbench.runs import Run
 from workbench.scores_io import score_files
+from workbench.shards import depending
 from workbench.sinks import LEAST_QUERIES, SHARE_OF_TEXT
 from workbench.spreading import Gave, Unit
 from workbench.tasks.needle import Assembler
@@ -121,7 +122,8 @@ def _found(job: Job[ScanSinks], texts: Texts, gave: Mapping[str, passes.Arrays],
     names = [f"{texts.kind}-{i}" for i in range(len(_starts(texts)))]
     first, short, second = [gave[n] for n in names], [gave[f"{n}-short"]["rate"] for n in names], []
     for name, tokens in zip(names, _batches(texts), strict=True):
-        rows, unit = gave[name]["candidates"], f"{name}-rows"
+        rows = gave[name]["candidates"]
+        unit = depending(f"{name}-rows", [rows[:, :4].astype(int), dims])  # what the pass looks at
         second.append(job.remember(unit, lambda t=tokens, r=rows: (passes.second_pass(job.model, t, r, dims), {}))[0])
     return found(texts, first, second, np.concatenate(short), _starts(texts))
 

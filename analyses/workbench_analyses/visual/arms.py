@@ -131,11 +131,15 @@ class Arms:
                     self.__dict__.pop(name, None)
             return work()
 
-        return at_most(self.model, "interventions", self.config.batch, each, dealt)
+        return at_most(self.model, "interventions", min(self.config.batch, len(self._shown)), each, dealt)
 
     def edits(self, method: VisualMethod, strength: float, control: str = "", seed: int = 0) -> Edits:
         """What a method does to a batch."""
         return lambda pictures: method_edits(method, pictures, self.scores, strength, control, seed)
+
+    def looks_at(self, method: VisualMethod) -> list[Any]:
+        """What of the scores decides what a method gives."""
+        return [self.scores[name].values for name in method.needs]
 
     def _length(self, word: str) -> int:
         return len(self.model.tokenizer(asking(self.model, word), add_special_tokens=False)["input_ids"])

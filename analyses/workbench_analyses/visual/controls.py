@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.runs import Remember
+from workbench.shards import depending
 from workbench.tasks.chair import Caption, chair, judge
 from workbench.tasks.object_words import Words
 from workbench.visual_methods import CONTROLS, VisualMethod
@@ -58,7 +59,8 @@ def _drawn(
     def work() -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {"captions": arms.captions(arms.edits(method, strength, control, seed), "report")}
 
-    return _figures(arms, remember(f"{method.name}-{strength:g}-{control}-{seed}", work)[1]["captions"], words)
+    unit = depending(f"{method.name}-{strength:g}-{control}-{seed}", arms.looks_at(method))
+    return _figures(arms, remember(unit, work)[1]["captions"], words)
 
 
 def _figures(arms: Arms, captions: Sequence[str], words: Words) -> dict[str, tuple[float, float]]:

@@ -17,6 +17,7 @@ from workbench.errors import Unsupported
 from workbench.heads import HeadScores
 from workbench.progress import Report
 from workbench.runs import Remember, unremembered
+from workbench.shards import depending
 from workbench.tasks.chair import Caption, Judged, chair, judge
 from workbench.tasks.object_words import Words, object_words
 from workbench.tasks.pope import pope
@@ -133,7 +134,7 @@ def _trivial(base: list[Said], words: Words) -> dict[str, dict[float, Told]]:
 def _curve(arms: Arms, method: VisualMethod, remember: Remember, steps: _Steps) -> dict[float, Told]:
     out = {}
     for strength in method.strengths:
-        unit = f"{method.name}-{strength:g}"
+        unit = depending(f"{method.name}-{strength:g}", arms.looks_at(method))
         out[strength] = dict(remember(unit, lambda s=strength: ({}, told(arms, method, s)))[1])
         steps.step()
     return out

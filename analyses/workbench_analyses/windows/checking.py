@@ -12,6 +12,7 @@ from workbench.jobs import Job
 from workbench.jsonable import digest
 from workbench.policies.setting import Setting
 from workbench.progress import Report
+from workbench.shards import depending
 from workbench.simulation.cases import Case
 from workbench.simulation.sizes import bytes_of_case
 from workbench_analyses.kv.asking import Chunk
@@ -37,7 +38,8 @@ def checked(
                 if sum(len(part["quality"]) for part in found[i][kind]) >= rows.stop:
                     continue  # asked before memory ran out with more cases at a time
                 work = lambda r=rule: (_ask(r, chunk, settings[kind], kind), {})  # noqa: E731
-                found[i][kind].append(job.remember(f"{rule.unit}-{kind}-{name}", work)[0])
+                unit = depending(f"{rule.unit}-{kind}-{name}", rule.looks_at(settings[kind]))
+                found[i][kind].append(job.remember(unit, work)[0])
 
         in_parts(job.model, "simulation", len(group), bytes_of_case(job.model, group), some, most=job.config.batch)
         before += len(group)

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -21,10 +22,14 @@ FITTED, HALVED, WIDEST = "fitted windows", "list, half of the budget full", "lis
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """A way to keep part of the cache at one tolerance. dealt: the same windows at other heads of their layers."""
+    """A way to keep part of the cache at one tolerance. found: the windows, of which it holds as many entries.
+
+    dealt: the same windows at other heads of their layers.
+    """
 
     name: str
     tolerance: float
+    found: Int[np.ndarray, "layers kv"]
     make: Callable[[Setting], Scheme]
     dealt: tuple[Callable[[Setting], Scheme], ...] = ()
 
@@ -32,6 +37,10 @@ class Rule:
     def unit(self) -> str:
         """A name for the run folder."""
         return f"{self.name.replace(' ', '-').replace(',', '')}-{self.tolerance:g}"
+
+    def looks_at(self, setting: Setting) -> Any:
+        """What of the fit and of the heads under test decides what it gives."""
+        return [self.found, None if self.name == FITTED else setting.ranked]
 
 
 def share(found: Int[np.ndarray, "layers kv"], sink: int, context: int, tokens: int) -> float:
@@ -50,7 +59,7 @@ def rules(
     out, refused = [], []
     for tolerance, found in assigned.items():
         dealt = tuple(_windows(other, sink, context) for other in deals(found, draws, seed))
-        out.append(Rule(FITTED, tolerance, _windows(found, sink, context), dealt))
+        out.append(Rule(FITTED, tolerance, found, _windows(found, sink, context), dealt))
         if share(found, sink, context, settings["needle"].tokens) >= 1:
             refused.append(f"tolerance {tolerance:g}: every head keeps everything, so there is nothing to compare")
             continue
@@ -61,7 +70,7 @@ def rules(
             except TooTight as error:
                 refused.append(f"{name} at tolerance {tolerance:g}: {error}")
             else:
-                out.append(Rule(name, tolerance, make))
+                out.append(Rule(name, tolerance, found, make))
     return out, refused
 
 
