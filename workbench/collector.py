@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -51,7 +52,7 @@ class Collector:
             if probe.asks is None:
                 continue
             asked = replace(probe.asks(mask), grad=self.grad)
-            self._size(probe, asked, mask)
+            self._size(probe, asked, mask, mask.batch)
             for i, (request, members) in enumerate(out):
                 joint = _joint(request, asked) if members[0].hides is probe.hides else None
                 if joint is not None:
@@ -99,33 +100,43 @@ class Collector:
         if call:
             self.calls.append(call)
 
-    def sizes(self, mask: CompactMask) -> list[int]:
-        """Bytes that the statistics of each probe of attention take for all layers of one call.
+    def sizes(self, mask: CompactMask, apart: bool) -> tuple[list[int], list[int]]:
+        """Bytes of the probes of attention for one call: what is kept of all layers; what of one layer is made less.
 
-        What hooks keep of activations is not counted. Raises TooLarge where it is more than may be.
+        apart: rows may run one at a time, so that only one needs room for what is not kept. What hooks keep of
+        activations is not counted. Raises TooLarge where it is more than may be.
         """
-        return [self._size(p, p.asks(mask), mask) for p in self.probes.values() if p.asks is not None]
+        asking = [(p, p.asks(mask)) for p in self.probes.values() if p.asks is not None]
+        both = [self._size(probe, want, mask, 1 if apart else mask.batch) for probe, want in asking]
+        return [kept for kept, _ in both], [passing for _, passing in both]
 
     def _own(self, mask: CompactMask) -> CompactMask:
         """The mask, which then knows which rows of the batch it is for."""
         return mask if self.part is None else replace(mask, part=self.part)
 
-    def _size(self, probe: Probe, want: Reductions, mask: CompactMask) -> int:
-        rows = mask.queries if want.rows is None else want.rows.shape[1]
-        spans = 0 if want.spans is None else want.spans.shape[1]
-        each = (
-            4 * (want.entropy + want.norms + want.lse + want.sink_mass) * mask.queries + 4 * want.received * mask.keys
-        )
-        lists = 0 if want.matches is None else want.matches.keys.shape[1]
-        numbers = 2 * want.moments + want.profile * (1 + mask.keys.bit_length()) + lists + len(want.offsets)
-        each += rows * (12 * want.top_k + 4 * spans) + 4 * numbers * mask.queries + 8 * want.thumbnail**2
-        size = each * mask.batch * self.model.n_heads * (1 if probe.averages else self.model.n_layers)
+    def _size(self, probe: Probe, want: Reductions, mask: CompactMask, at_once: int) -> tuple[int, int]:
+        """Bytes kept of all layers, and of one layer those of which `reads` leaves a part. at_once: rows of these."""
+        numbers, picture = (each * self.model.n_heads for each in _of_head(want, mask))
+        kept = (math.ceil(numbers * probe.leaves) + picture) * mask.batch * self.model.n_layers
+        passing = numbers if probe.leaves < 1 else 0
+        size = kept + passing * at_once
         if size > self.memory:
             raise TooLarge(
                 f"{probe.name}: {amount(size)} for {mask.queries:,} queries, limit {amount(self.memory)}: "
                 "choose rows, reduce='mean', or raise memory="
             )
-        return size
+        return kept, passing * mask.batch
+
+
+def _of_head(want: Reductions, mask: CompactMask) -> tuple[int, int]:
+    """Bytes of what one head of one row gives in one layer: numbers by query, key and span; its picture."""
+    rows = mask.queries if want.rows is None else want.rows.shape[1]
+    spans = 0 if want.spans is None else want.spans.shape[1]
+    lists = 0 if want.matches is None else want.matches.keys.shape[1]
+    each = want.entropy + want.norms + want.lse + want.sink_mass + 2 * want.moments + lists + len(want.offsets)
+    each += want.profile * (1 + mask.keys.bit_length())
+    numbers = 4 * each * mask.queries + 4 * want.received * mask.keys + rows * (12 * want.top_k + 4 * spans)
+    return numbers, 8 * want.thumbnail**2
 
 
 def _joint(a: Reductions, b: Reductions) -> Reductions | None:

@@ -103,7 +103,7 @@ def observe(
         return collector.calls.pop() if collector.calls else {}
 
     with torch.set_grad_enabled(grad), _collecting(model, collector):
-        each, kept = (0, 0) if grad else _footprint(collector, ids, attention_mask)
+        each, kept = (0, 0) if grad else _footprint(collector, ids, attention_mask, parted)
         rows = len(ids) if parted else 1
         calls = in_parts(model, "observe", rows, each * len(ids) // max(1, rows), some, memory, kept)
     call = calls[0] if len(calls) == 1 else _joined(calls)
@@ -112,12 +112,14 @@ def observe(
     return Observation(collector.probes, [call] if call else [])
 
 
-def _footprint(collector: Collector, ids: Int[Tensor, "b n"], attention_mask: Tensor | None) -> tuple[int, int]:
+def _footprint(
+    collector: Collector, ids: Int[Tensor, "b n"], attention_mask: Tensor | None, parted: bool
+) -> tuple[int, int]:
     """Bytes that a row takes while it is at work, and those that all statistics take when they are there."""
     (b, n), model = ids.shape, collector.model
     text = None if attention_mask is None else attention_mask.to(ids.device)
-    sizes = collector.sizes(compact_mask(b, n, n, attention_mask=text, device=ids.device))
-    return forward_bytes(model, n) + 2 * sum(sizes) // max(1, b), sum(sizes) + max(sizes, default=0)
+    kept, passing = collector.sizes(compact_mask(b, n, n, attention_mask=text, device=ids.device), parted)
+    return forward_bytes(model, n) + 2 * sum(kept + passing) // max(1, b), sum(kept) + max(kept, default=0)
 
 
 def _joined(calls: list[dict[str, Any]]) -> dict[str, Any]:

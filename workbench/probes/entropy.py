@@ -17,5 +17,5 @@ def entropy(reduce: Reduce = None, over: Over = "rows", name: str = "entropy") -
         reads=lambda s, mask: {"": mean(s.entropy, mask, reduce, over)},  # pyright: ignore
         joins=3 if reduce is None else None,
         parts=reduce is None or over == "rows",
-        averages=reduce is not None,
+        leaves=float(reduce is None),
     )

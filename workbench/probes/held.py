@@ -29,13 +29,16 @@ def held(keys: Sequence[int] | list[list[int]], name: str = "held") -> Probe:
         assert s.mass is not None
         return {"": held_share(s.mass, spans_index(_spans(keys), mask)[..., 0], mask)}
 
-    return Probe(name, asks=ask, reads=read, no_grad="it counts queries", parts=True)
+    return Probe(name, asks=ask, reads=read, no_grad="it counts queries", parts=True, leaves=0.0)
 
 
 def held_share(paid: Float[Tensor, "b h q s"], keys: Int[Tensor, "b s"], mask: CompactMask) -> Float[Tensor, "b h s"]:
-    """Of the valid queries that see a key, those that pay it more than an even head would. paid: from the first query."""
-    share = even_share(mask)[:, None, : paid.shape[2], None]
-    above = ((paid > share) & (share > 0)).sum(2)
+    """Of the valid queries that see a key, those that pay it more than an even head would. paid: from the first query.
+
+    A key at a time: compared with shares in float64, all of `paid` would stand there once more at twice its size.
+    """
+    share = even_share(mask)[:, None, : paid.shape[2]]
+    above = torch.stack([((one > share) & (share > 0)).sum(2) for one in paid.unbind(-1)], -1)
     _, queries = even_columns(mask)
     return (above / torch.gather(queries, 1, keys).clamp_min(1)[:, None]).float()
 

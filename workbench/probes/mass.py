@@ -23,5 +23,5 @@ def mass(
         reads=lambda s, mask: {"": mean(s.mass, mask, reduce, over, chosen=rows is not None)},  # pyright: ignore
         joins=3 if reduce is None else None,
         parts=reduce is None or over == "rows",
-        averages=reduce is not None,
+        leaves=float(reduce is None),
     )

@@ -17,5 +17,5 @@ def norms(reduce: Reduce = None, over: Over = "rows", name: str = "norms") -> Pr
         reads=lambda s, mask: {"": mean(s.norms, mask, reduce, over)},  # pyright: ignore
         joins=3 if reduce is None else None,
         parts=reduce is None or over == "rows",
-        averages=reduce is not None,
+        leaves=float(reduce is None),
     )

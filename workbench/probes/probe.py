@@ -39,7 +39,7 @@ class Probe:
     no_grad: why its numbers carry no gradients; None where they can.
     parts: what it says of a row does not depend on the rows beside it, and what it knows by row it asks of
     `CompactMask.own`: a batch may then run in parts.
-    averages: `reads` leaves a mean of the rows or of the batch.
+    leaves: the share of what was asked that `reads` leaves; 0 for so little (a mean, a count) that it counts as nothing kept.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Probe:
     gathers: Callable[[Mapping[str, Tensor]], Any] = field(default=lambda found: found[""])
     no_grad: str | None = None
     parts: bool = False
-    averages: bool = False
+    leaves: float = 1.0
 
     def __post_init__(self) -> None:
         """A probe observes attention or an activation, not both and not nothing."""

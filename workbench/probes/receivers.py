@@ -33,4 +33,4 @@ def receivers(k: int = 8, share: float = 1 / 32, name: str = "receivers") -> Pro
     def gather(found: object) -> TopKeys:
         return TopKeys(found["values"], found["indices"].long())  # pyright: ignore
 
-    return Probe(name, asks=lambda mask: Reductions(received=True), reads=read, gathers=gather, parts=True)
+    return Probe(name, asks=lambda mask: Reductions(received=True), reads=read, gathers=gather, parts=True, leaves=0.0)

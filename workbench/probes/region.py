@@ -38,7 +38,7 @@ def region(
         kept = s.mass if heads is None else s.mass[:, list(heads)]
         return {"": torch.stack([part.mean(2) for part in kept.split(tall, 2)], 2)}
 
-    return Probe(name, asks=asks, reads=read, parts=True)
+    return Probe(name, asks=asks, reads=read, parts=True, leaves=1 / tall)
 
 
 def blocks(extent: tuple[int, int], n: int) -> list[tuple[int, int]]:

@@ -57,4 +57,12 @@ def strongest(
     def gather(found: object) -> Strongest:
         return Strongest(found[""], found["queries"].long(), found["keys"].long())  # pyright: ignore
 
-    return Probe(name, asks=asks, reads=read, hides=hides, gathers=gather, parts=True)
+    return Probe(
+        name,
+        asks=asks,
+        reads=read,
+        hides=hides,
+        gathers=gather,
+        parts=True,
+        leaves=min(1.0, 2 * k / (each * (queries[1] - queries[0]))),
+    )
