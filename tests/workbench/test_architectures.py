@@ -6,6 +6,8 @@ import pytest
 import tiny_architectures
 import tiny_models
 import torch
+import transformers
+from packaging.version import Version
 from tiny_architectures import GATED, PARTS, REFUSED, TEXT, VISION
 from tiny_models import IMAGE
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -65,6 +67,10 @@ def test_an_architecture_through_the_seam(kind: str, tmp_path):
     folder = tiny_models.save(kind, tmp_path, of=tiny_architectures.config(kind))
     model, plain = wb.load(folder), tiny_models.hugging_face(folder)
     x, keep, last = tokens(), padded(), max(model.seam.layers)
+    if kind == "gptj" and Version(transformers.__version__) < Version("5.24"):
+        with pytest.raises(Unsupported, match="adds its mask to scores itself"):
+            model(x)
+        return
     loose = LOOSE.get(kind, 5e-6)
     # logits, left padding, decoding
     whole = plain(x).logits
