@@ -48,8 +48,11 @@ class Parts:
             )
 
     def give(self, run: Run) -> None:
-        """Copy every unit that the run lacks, once its checksum holds. Raises RunError for units that differ."""
-        there, given = run.done(), dict[str, tuple[str, PartFolder]]()
+        """Copy every unit that the run lacks or holds otherwise, once its checksum holds; say which it held otherwise.
+
+        Raises RunError for units that two parts give and that differ.
+        """
+        there, given, stale = run.checksums(), dict[str, tuple[str, PartFolder]](), []
         for folder in self.folders:
             for unit, entry in folder.entries.items():
                 sha256, other = given.setdefault(unit, (entry["sha256"], folder))
@@ -58,9 +61,16 @@ class Parts:
                         f"shards {other.part} and {folder.part} give other results for {unit!r}, which all of them need: "
                         "were they run on machines of one kind?"
                     )
-                if unit not in there:
-                    there.add(unit)
-                    run.adopt(unit, entry, _bytes(folder, unit))
+                if there.get(unit) == sha256:
+                    continue
+                if unit in there:
+                    stale.append(unit)
+                there[unit] = sha256
+                run.adopt(unit, entry, _bytes(folder, unit))
+        if stale:
+            run.warnings.append(
+                f"{run.path} held other results for {len(stale)} units ({_few(stale)}): those of the shards stand now"
+            )
         run.made_elsewhere(x for folder in self.folders for x in folder.circumstances)
 
 

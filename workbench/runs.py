@@ -148,6 +148,10 @@ class Run:
                 del self._units[unit]
         return set(self._units)
 
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of the shard of each unit that is `done`."""
+        return {unit: self._units[unit]["sha256"] for unit in self.done()}
+
     def save(self, unit: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any] | None = None) -> None:
         """Store what one unit of work gave: its shard first, then its line in progress.jsonl.
 

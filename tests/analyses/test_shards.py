@@ -170,6 +170,30 @@ def test_a_merge_goes_on_where_it_was_stopped_and_again_does_nothing_new(out, si
         assert main(["merge", str(out)]) == 0 and files(whole(out)) == files(whole(single))
 
 
+def test_a_shard_that_was_run_again_replaces_what_an_earlier_merge_took(out, single, monkeypatch, capsys):
+    """An odd machine's part is merged as mixed, then made again as told: nothing of it stays."""
+    true = units._score
+
+    def odd(*args):
+        arrays, meta = true(*args)
+        return {name: x * 0.5 for name, x in arrays.items()}, meta
+
+    right = Path(shutil.copytree(part(out, 1), out.parent / "right" / part(out, 1).name))
+    shutil.rmtree(part(out, 1))
+    monkeypatch.setattr(units, "_score", odd)
+    assert scan(out, "shard=1/3") == 0 and main(["merge", str(out)]) == 0
+    assert files(whole(out))["scores.json"] != files(whole(single))["scores.json"]
+    shutil.rmtree(part(out, 1))
+    shutil.copytree(right, out / right.name)
+    capsys.readouterr()
+    monkeypatch.setattr(units, "_score", lambda *_: pytest.fail("computed again"))
+    assert main(["merge", str(out)]) == 0 and files(whole(out)) == files(whole(single))
+    n = len(json.loads((right / PLAN).read_text())["units"])
+    (note,) = [line for line in capsys.readouterr().err.splitlines() if "held other results" in line]
+    assert f"for {n} units" in note and note.endswith("those of the shards stand now")
+    assert main(["merge", str(out)]) == 0 and "held other results" not in capsys.readouterr().err
+
+
 def test_a_missing_shard_is_named(tmp_path, capsys):
     shards(tmp_path, 3, skip=(1,))
     assert "1 of 3 shards are missing: run shard=1/3, then merge" in refused(capsys, 1, str(tmp_path))
