@@ -1,7 +1,7 @@
 """Files that are either there in full or not at all, whenever the process or the machine stops.
 
-POSIX only (Linux, macOS, WSL): a rename replaces its target in one step and a folder can be synced. The order is always:
-the bytes of a file, its name, so that no name stands for bytes that a power cut can take back.
+POSIX only (see `workbench.posix`): a rename replaces its target in one step and a folder can be synced. The order is
+always: the bytes of a file, its name, so that no name stands for bytes that a power cut can take back.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from workbench.errors import BadInput
+from workbench.posix import sync
 
 _SUFFIX = ".partial"
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -55,7 +56,7 @@ def append_line(path: Path, line: str) -> None:
         end = stream.seek(0, os.SEEK_END)
         try:
             _pour(stream, line.encode() + b"\n")
-            os.fsync(stream.fileno())
+            sync(stream.fileno())
         except OSError:
             with suppress(OSError):  # else the next line would hang on to a torn one
                 stream.truncate(end)
@@ -74,7 +75,7 @@ def drop_torn_line(path: Path) -> bool:
         return False
     with open(path, "r+b") as stream:
         stream.truncate(whole)
-        os.fsync(stream.fileno())
+        sync(stream.fileno())
     return True
 
 
@@ -110,7 +111,7 @@ def sync_folder(folder: Path) -> None:
     """Make renames and new names in a folder survive a power cut, where its file system can be told to."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        sync(handle)
     except OSError as error:
         if error.errno not in _NO_SYNC:
             raise
@@ -123,7 +124,7 @@ def sync_files(folder: Path) -> None:
     for file in sorted(folder.iterdir()):
         if file.is_file():
             with open(file, "rb") as stream:
-                os.fsync(stream.fileno())
+                sync(stream.fileno())
     sync_folder(folder)
 
 
@@ -137,13 +138,14 @@ def check_writable(folder: str | Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}{_SUFFIX}")
+    """A name that no other writer takes: two containers may have one process id, and one folder."""
+    return path.with_name(f".{path.name}.{os.urandom(8).hex()}{_SUFFIX}")
 
 
 def _write(path: Path, data: bytes, mode: str = "wb") -> None:
     with open(path, mode, buffering=0, opener=_no_link) as stream:
         _pour(stream, data)
-        os.fsync(stream.fileno())
+        sync(stream.fileno())
 
 
 def _no_link(path: str, flags: int) -> int:

@@ -158,8 +158,10 @@ def test_a_file_that_is_a_link_is_replaced_and_what_it_led_to_kept(tmp_path, sec
     assert not (tmp_path / "a.json").is_symlink() and (tmp_path / "a.json").read_bytes() == b"new"
 
 
-def test_a_partial_file_that_was_laid_out_as_a_link_is_not_written_through(tmp_path, secret):
-    (tmp_path / f".a.json.{os.getpid()}.partial").symlink_to(secret)
+def test_a_partial_file_that_was_laid_out_as_a_link_is_not_written_through(tmp_path, secret, monkeypatch):
+    """Its name is drawn anew at every write; here somebody has guessed it."""
+    monkeypatch.setattr(os, "urandom", bytes)
+    (tmp_path / f".a.json.{bytes(8).hex()}.partial").symlink_to(secret)
     try:
         atomic.write_bytes(tmp_path / "a.json", b"new")
     except OSError:

@@ -68,6 +68,23 @@ def test_a_new_file_is_whole_and_never_replaces_one(tmp_path, monkeypatch, links
     assert (tmp_path / "a").read_bytes() == b"mine" and os.listdir(tmp_path) == ["a"]
 
 
+def test_writers_with_one_process_id_in_one_folder_do_not_share_a_partial_file(tmp_path, monkeypatch):
+    """As containers on two machines have: the other writes between the bytes of ours and their name."""
+    true, others = os.link, []
+
+    def link(a, b):
+        if not others:
+            others.append(atomic._beside(tmp_path / "lock"))
+            others[0].write_bytes(b"theirs")
+        true(a, b)
+
+    monkeypatch.setattr(os, "link", link)
+    assert atomic.write_new(tmp_path / "lock", b"mine")
+    assert (tmp_path / "lock").read_bytes() == b"mine" and others[0].read_bytes() == b"theirs"
+    atomic.remove_partial(tmp_path)
+    assert os.listdir(tmp_path) == ["lock"]
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_whatever_is_refused_leaves_what_was_there(tmp_path, monkeypatch, links):
     """At every write of every kind: the old bytes or the new, and no other file."""
