@@ -1,12 +1,11 @@
 """One writer for a folder: a lock file that names its holder, taken over only from the dead.
 
-POSIX only. Between hosts (shared disks) the file alone decides; on one host a dead holder is recognised
-by its process id and, where /proc tells it, by when that process started (ids are used again).
+Between machines (shared disks) the file alone decides; on one machine a dead holder is recognised by its
+process id and, where /proc tells it, by when that process started (ids are used again).
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -18,6 +17,7 @@ from typing import Any
 
 from workbench import atomic
 from workbench.errors import RunError
+from workbench.posix import lock
 from workbench.untrusted import LARGEST_CONFIG, parsed, text_of
 
 _NEWBORN = 10.0  # seconds that an empty lock file, of disks without hard links, may take to be filled
@@ -31,6 +31,7 @@ class FolderLock:
         pid = os.getpid()
         self._mine = {
             "host": socket.gethostname(),
+            "machine": _machine(),
             "pid": pid,
             "space": _pid_space(),
             "born": _process(pid)[1],
@@ -89,7 +90,7 @@ def _dead(holder: dict[str, Any]) -> bool:
     pid = holder.get("pid")
     if holder.get("host") != socket.gethostname() or not isinstance(pid, int) or pid <= 0:
         return False
-    if holder.get("space") != _pid_space():
+    if holder.get("machine") not in (None, _machine()) or holder.get("space") != _pid_space():
         return False
     try:
         os.kill(pid, 0)
@@ -112,6 +113,14 @@ def _process(pid: int) -> tuple[str, str | None]:
     return after_name[0], f"{boot}/{after_name[19]}"
 
 
+def _machine() -> str | None:
+    """What tells machines of one host name (localhost) apart; None where it is not told, as in locks of older versions."""
+    try:
+        return Path("/etc/machine-id").read_text().strip() or None
+    except (OSError, ValueError):
+        return None
+
+
 def _pid_space() -> str | None:
     """Containers may share a host name and yet number their processes apart."""
     try:
@@ -125,7 +134,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
     """Take-overs on one host happen one at a time: else two could each remove the other's new lock."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        lock(handle)
         yield
     finally:
         os.close(handle)

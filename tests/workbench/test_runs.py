@@ -182,6 +182,30 @@ def test_a_zombie_a_reused_pid_and_another_host(tmp_path):
     assert not lock.exists()
 
 
+def test_machines_of_one_host_name_are_told_apart_where_they_can_be(tmp_path, monkeypatch):
+    """Many are called localhost, and every machine's first space of process ids has one number."""
+    with opened(tmp_path) as run:
+        held = json.loads((run.path / "lock").read_text()) | {"pid": 2**22 + 1}
+    lock = run.path / "lock"
+    for here, there, taken in (
+        ("a", "b", False),
+        (None, "b", False),
+        ("a", "a", True),
+        ("a", None, True),
+        (None, None, True),
+    ):
+        monkeypatch.setattr(locks, "_machine", lambda here=here: here)
+        lock.write_text(json.dumps(held | {"machine": there}))
+        if taken:
+            opened(tmp_path).close()
+        else:
+            with pytest.raises(RunError, match="delete .*lock"):
+                opened(tmp_path)
+    lock.write_text(json.dumps({k: v for k, v in held.items() if k != "machine"}))
+    opened(tmp_path).close()  # as older versions wrote it
+    assert not lock.exists()
+
+
 def test_a_lock_let_go_at_this_moment_is_free(tmp_path, monkeypatch):
     create, tries = locks.FolderLock._create, []
     monkeypatch.setattr(locks.FolderLock, "_create", lambda self: (bool(tries) and create(self)) or tries.append(1))
