@@ -2,7 +2,8 @@
 
 A head's sinks depend on nothing in its layer or above, so one pass without edits tells them, and a head that has none
 in a prompt changes nothing there. The rest resumes from the residual stream that enters the head's layer, many
-(sample, head) pairs in one forward; that stream goes on from the one that entered the layer tried before.
+(sample, head) pairs in one forward; that stream goes on from the one that entered the layer tried before. As many
+samples are at work as the budget of memory holds.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from torch import Tensor
 import workbench as wb
 from workbench.budget import in_parts
 from workbench.choosing import ChoiceRows, choice_rows, log_probs, margins
-from workbench.footprint import forward_bytes
+from workbench.footprint import stream_bytes
 from workbench.sinks import SinkRule, prompt_sinks
 from workbench.tasks.choices import ChoiceSample
 from workbench_analyses.calibrate_heads import CalibrateHeads
+from workbench_analyses.calibration.sizes import at_once, choice_bytes, rows_of_one, sink_bytes
 
 Receivers = Literal["others", "all"]
 ROUNDING = {torch.float32: 1e-5}
@@ -35,20 +37,35 @@ def each_alone(
 ) -> dict[str, np.ndarray]:
     """margin [n]; change of the margin [layers, heads, n] by calibrating one head; sinks found there [layers, heads, n].
 
-    Layers that are not tried have no sinks and no change.
+    Layers that are not tried have no sinks and no change. Raises TooLarge where a stated budget of memory does not hold
+    one sample.
     """
-    rows = choice_rows(samples).to(model.device)
-    logits = model.forward(rows.tokens, rows.mask, keep=rows.kept, decode_from=rows.decode_from).logits
-    base = margins(log_probs(logits, rows, config.per_token), rows.answers)
-    floor = ROUNDING.get(model.dtype, 0.0) * float(logits.abs().max())
+    rows = choice_rows(samples)
+    width = rows.tokens.shape[1]
+    each = choice_bytes(model, rows) + rows_of_one(rows) * stream_bytes(model, width) + sink_bytes(model, width)
+
+    def some(part: slice) -> tuple[dict[str, np.ndarray], float]:
+        return _alone(config, model, layers, samples[part], width)
+
+    parts = in_parts(model, "choices", len(samples), each, some, most=at_once(config, rows))
+    found = {name: np.concatenate([arrays[name] for arrays, _ in parts], -1) for name in parts[0][0]}
+    floor = ROUNDING.get(model.dtype, 0.0) * max(largest for _, largest in parts)
+    found["change"][~(np.abs(found["change"]) > floor)] = 0.0
+    return found
+
+
+def _alone(
+    config: CalibrateHeads, model: Any, layers: Sequence[int], samples: Sequence[ChoiceSample], width: int
+) -> tuple[dict[str, np.ndarray], float]:
+    """What `each_alone` gives of some samples, rounding and all, and the largest logit. width: of all rows."""
+    rows = choice_rows(samples, width).to(model.device)
+    base, largest = _as_it_is(config, model, rows)
     sinks = prompt_sinks(model, [s.prompt for s in samples], rule_of(config))
     counts = np.zeros((model.n_layers, model.n_heads, len(samples)))
     counts[list(layers)] = sinks.sum(-1).permute(0, 2, 1).cpu().numpy()[list(layers)]
     change = np.zeros_like(counts)
     entered, resid = None, rows.tokens
-    each = max(len(s.choices) for s in samples) * forward_bytes(
-        model, rows.tokens.shape[1], rows.kept.stop - rows.kept.start
-    )
+    fixed = len(resid) * stream_bytes(model, width) + len(samples) * sink_bytes(model, width)
     for layer in sorted(layers):
         pairs = sinks[layer].any(-1).nonzero().tolist()  # (sample, head)
         if not pairs:
@@ -61,11 +78,17 @@ def each_alone(
             places = [_places(sinks[layer, i, head], samples[i]) for i, head in pairs[part]]
             return _resumed(config, model, layer, resid, rows, asked, places).tolist()
 
-        got = chain(*in_parts(model, "heads alone", len(pairs), each, some, most=config.batch))
+        each, most = choice_bytes(model, rows), at_once(config, rows)
+        got = chain(*in_parts(model, "heads alone", len(pairs), each, some, fixed=fixed, most=most))
         for (i, head), margin in zip(pairs, got, strict=True):
-            moved = margin - float(base[i])
-            change[layer, head, i] = moved if abs(moved) > floor else 0.0
-    return {"margin": base.double().cpu().numpy(), "change": change, "sinks": counts}
+            change[layer, head, i] = margin - float(base[i])
+    return {"margin": base.double().cpu().numpy(), "change": change, "sinks": counts}, largest
+
+
+def _as_it_is(config: CalibrateHeads, model: Any, rows: ChoiceRows) -> tuple[Float[Tensor, " samples"], float]:
+    """Margins without edits, and the largest logit."""
+    logits = model.forward(rows.tokens, rows.mask, keep=rows.kept, decode_from=rows.decode_from).logits
+    return margins(log_probs(logits, rows, config.per_token), rows.answers), float(logits.abs().max())
 
 
 def rule_of(config: CalibrateHeads) -> SinkRule:
