@@ -78,6 +78,10 @@ class MemoryOptions(ModelOptions):
 class BudgetedOptions(AttendingOptions, MemoryOptions):
     """Those of commands whose attention any backend can compute within a budget of memory."""
 
+    @chz.validate
+    def _bases_sane(self) -> None:
+        """The checks of both bases: chz takes those of the first only, unless a class has one of its own."""
+
 
 def fields_of(config: type) -> dict[str, Any]:
     """The chz fields of a config by name: a class's own first, those that commands share behind, in one order for all."""
