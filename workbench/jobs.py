@@ -23,6 +23,7 @@ from workbench.models import Model, load
 from workbench.parts import Part, part_of
 from workbench.progress import Stages, progress
 from workbench.reported import OfCommand
+from workbench.run_record import with_options
 from workbench.runs import Remember, Run, unremembered
 from workbench.spread_options import Engine, engine_of
 from workbench.spreading import Gave, PartDone, Unit, spread
@@ -134,7 +135,7 @@ class Job(Generic[C]):
         part = "" if self.part is None else self.part.suffix
         return Run.open(
             self._out, command, self.model.name, question, self.model.label, self.backend_in_words, part,
-            conditions(self.model),
+            with_options(conditions(self.model), self.config),
         )  # fmt: skip
 
     @contextmanager

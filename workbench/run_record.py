@@ -20,6 +20,8 @@ from workbench.versions import versions
 
 CIRCUMSTANCES = ("versions", "conditions", "machine")
 """Fields that tell with what and where numbers were made."""
+OPTIONS = ("batch", "memory")
+"""Options that ask no other question, but decide what is computed together: they are told among the conditions."""
 
 
 def read_run(path: str | Path) -> dict[str, Any]:
@@ -106,6 +108,11 @@ def _times(record: dict[str, Any]) -> list[Any]:
     return held if isinstance(held, list) else []
 
 
+def with_options(conditions: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """Conditions, and those of OPTIONS that a command has."""
+    return {**conditions, **{name: getattr(config, name) for name in OPTIONS if hasattr(config, name)}}
+
+
 def present(conditions: Mapping[str, Any] | None) -> dict[str, Any]:
     """The circumstances of this process. conditions: by `workbench.conditions`, of its model."""
     machine = {"platform": platform.platform(), "processors": os.cpu_count()}
@@ -134,16 +141,24 @@ def also(record: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> list
 
 
 def changed(path: Path, earlier: Mapping[str, Any] | None, here: Mapping[str, Any]) -> list[str]:
-    """A line each where a run goes on with other versions or under other conditions; none where nobody recorded any."""
-    out = []
+    """A line each where a run goes on with other versions or under other conditions than units of it were made.
+
+    None where nobody recorded any; OPTIONS count where they were recorded, which older versions did not.
+    """
+    out, before = [], made_with(earlier or {})
     for field, said in (("versions", "with other versions of the libraries"), ("conditions", "under other conditions")):
-        there, this = (earlier or {}).get(field), here[field]
-        if not isinstance(there, dict) or not there or not this:
-            continue
-        if names := sorted(k for k in there.keys() | this.keys() if there.get(k) != this.get(k)):
-            what = ", ".join(f"{name} {there.get(name)}, now {this.get(name)}" for name in names)
+        this, told = here[field], [one[field] for one in before if field in one]
+        names = sorted({name for there in told for name in there.keys() | this.keys()}) if this else []
+        held = {name: _others(told, name, this.get(name)) for name in names}
+        if what := ", ".join(f"{name} {' and '.join(x)}, now {this.get(name)}" for name, x in held.items() if x):
             out.append(f"{path} was begun {said}, so that last digits may differ: {what}")
     return out
+
+
+def _others(told: Iterable[Mapping[str, Any]], name: str, this: Any) -> list[str]:
+    """What else a fact was in earlier sessions, each once."""
+    known = (one for one in told if name in one or name not in OPTIONS)
+    return list(dict.fromkeys(str(one.get(name)) for one in known if one.get(name) != this))
 
 
 def now() -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from workbench.conditions import conditions
 from workbench.errors import BadInput, RunError
 from workbench.jsonable import jsonable
-from workbench.run_record import present
+from workbench.run_record import present, with_options
 
 if TYPE_CHECKING:
     from workbench.jobs import Job
@@ -49,7 +49,9 @@ class Server:
 
     def serve(self, job: Job[Any], units: Mapping[str, Work]) -> NoReturn:
         """Called by the command where it would do its units; never returns."""
-        self._told.put({"facts": facts_of(job), "circumstances": present(conditions(job.model))})
+        self._told.put(
+            {"facts": facts_of(job), "circumstances": present(with_options(conditions(job.model), job.config))}
+        )
         while True:
             unit = self._asked.get()
             try:
