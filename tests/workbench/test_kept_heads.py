@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from plain_patching import KINDS, exact_model
 
 import workbench as wb
+from workbench.budget import FewerRows
 from workbench.errors import BadInput, TooLarge, Unsupported
 from workbench.patching import head_sets, kept_differences, mean_outputs
 from workbench.tasks.circuit_prompts import CircuitPrompt, circuit_rows, make_prompts
@@ -104,6 +107,28 @@ def test_neither_memory_nor_company_in_the_batch_changes_anything(how, models):
     torch.testing.assert_close(alone, whole[4:5, 2:3], rtol=0, atol=1e-12)
     with pytest.raises(TooLarge, match="raise memory="):
         kept_differences(model, asked, keep, how, means, memory=1000)
+
+
+def test_the_smaller_the_budget_of_a_mean_the_less_is_held(models, narrow, monkeypatch):
+    """One sum at a time, however many parts there are; a part that fails counts once."""
+    model, asked, held = models["gpt2"], prompts(20, seed=8), []
+    whole, stack = mean_outputs(model, asked), torch.stack
+
+    def spy(parts, dim=0):
+        out = stack(parts, dim)
+        held.append(weakref.ref(out))
+        assert sum(ref() is not None for ref in held) <= 2
+        return out
+
+    monkeypatch.setattr(torch, "stack", spy)
+    went = narrow(model, 3)
+    with pytest.warns(FewerRows, match="mean outputs"):
+        few = mean_outputs(model, asked)
+    assert max(went) == 3 and len(held) >= len(went) >= 7
+    for template, value in whole.values.items():
+        torch.testing.assert_close(few.values[template], value, rtol=0, atol=1e-12)
+    with pytest.raises(TooLarge, match="mean outputs: .*raise memory="):
+        mean_outputs(model, asked, memory=1000)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -53,13 +53,17 @@ def mean_outputs(
         if len(lengths) > 1:
             raise BadInput(f"{template!r}: prompts of {' and '.join(map(str, lengths))} tokens: no mean by column")
 
-        def some(rows: slice, chosen: list[CircuitPrompt] = chosen) -> Float[Tensor, "layers n h e"]:
+        total = torch.zeros((), dtype=torch.float64, device=model.device)
+
+        def some(rows: slice, chosen: list[CircuitPrompt] = chosen) -> None:
+            nonlocal total
             tokens = circuit_rows(chosen[rows]).corrupted.to(model.device)
             found = activations(model, tokens, None, names_of(model))
-            return torch.stack([found[name].double().sum(0) for name in names_of(model)])
+            total = total + torch.stack([found[name].double().sum(0) for name in names_of(model)])
 
-        each = forward_bytes(model, lengths[0]) + model.n_layers * outputs_bytes(model, lengths[0])
-        total = torch.stack(in_parts(model, "mean outputs", len(chosen), each, some, memory, most=AT_ONCE)).sum(0)
+        each = forward_bytes(model, lengths[0]) + (model.n_layers + 2) * outputs_bytes(model, lengths[0])
+        sums = 3 * 8 // model.dtype.itemsize * model.n_layers * outputs_bytes(model, lengths[0])  # old, of a part, new
+        in_parts(model, "mean outputs", len(chosen), each, some, memory, sums, AT_ONCE)
         values[template], counts[template] = (total / len(chosen)).to(model.dtype), len(chosen)
     return MeanOutputs(values, counts)
 

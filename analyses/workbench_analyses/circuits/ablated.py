@@ -56,7 +56,7 @@ class Ablated:
         Raises BadInput for a template with fewer than REFERENCE reference prompts, and where the heads make no difference,
         so that no share of it can be said.
         """
-        means = mean_outputs(model, prompts if reference is None else reference) if how == "mean" else None
+        means = mean_outputs(model, prompts if reference is None else reference, memory) if how == "mean" else None
         few = [(n, t) for t, n in (means.n if means else {}).items() if n < REFERENCE]
         if few:
             n, template = min(few)
