@@ -182,3 +182,13 @@ def test_a_token_takes_its_keys_and_values(case):
     first = cache.layers[0].keys
     assert caches.bytes_per_token(cache) == 2 * 3 * first.shape[1] * first.shape[3] * 4
     assert caches.can_roll_back(case.model) == (case.kind not in WINDOWED) and caches.can_pad(case.model)
+
+
+@pytest.mark.parametrize(("weight", "at_stake"), [(0.3333333, 1), (0.2, 0)])
+def test_a_copy_that_is_the_third_of_three_near_keys_is_at_stake(weight: float, at_stake: int):
+    sample = Sample((1, 1, 1, 1, 1, 9, 1, 1), (9,), {"answer": (5, 6)}, 0, "", "", 0.0, (0, 0.0))
+    keys, second, top = (torch.full((1, 1, 1, 1), x) for x in (2, 3, 0.3333334))
+    mass = torch.tensor([weight, weight]).view(1, 1, 1, 1, 2)
+    looks = decoding.Looks((0,), keys, second, torch.ones(1, 1, 1, 1, dtype=torch.bool), top, mass)
+    ties = retrieval._ties(sample, [9], decoding.Branch(sample, looks=[looks]))
+    assert (ties.near_ties, ties.ties_at_stake) == (1, at_stake)

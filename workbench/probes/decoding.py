@@ -26,26 +26,29 @@ SPANS = ("answer", "statement")
 class Looks:
     """Where heads look while they produce tokens: the key of the largest weight, and the weight on each of SPANS.
 
-    second: the key of the next weight. near: whether that is less than TIE below. Axis `l` runs over `layers`, those that
-    have attention. On the model's device: moving each step would make it wait.
+    second: the key of the next weight. near: whether that is less than TIE below. top: the largest weight. Axis `l` runs
+    over `layers`, those that have attention. On the model's device: moving each step would make it wait.
     """
 
     layers: tuple[int, ...]
     keys: Int[Tensor, "l b h steps"]
     second: Int[Tensor, "l b h steps"]
     near: Bool[Tensor, "l b h steps"]
+    top: Float[Tensor, "l b h steps"]
     mass: Float[Tensor, "l b h steps spans"]
 
     def row(self, i: int, steps: int | None = None) -> Looks:
         """The first steps of one row of the batch."""
         rows = slice(i, i + 1)
-        keys, second, near, mass = (x[:, rows, :, :steps] for x in (self.keys, self.second, self.near, self.mass))
-        return Looks(self.layers, keys, second, near, mass)
+        keys, second, near, top, mass = (
+            x[:, rows, :, :steps] for x in (self.keys, self.second, self.near, self.top, self.mass)
+        )
+        return Looks(self.layers, keys, second, near, top, mass)
 
     def last(self, steps: int, spans: int) -> Looks:
         """The last steps, and the first spans."""
-        keys, second, near = (x[..., -steps:] for x in (self.keys, self.second, self.near))
-        return Looks(self.layers, keys, second, near, self.mass[..., -steps:, :spans])
+        keys, second, near, top = (x[..., -steps:] for x in (self.keys, self.second, self.near, self.top))
+        return Looks(self.layers, keys, second, near, top, self.mass[..., -steps:, :spans])
 
 
 @dataclass
@@ -105,7 +108,7 @@ class Ask:
         mass = torch.stack([s.mass for s in found.values() if s.mass is not None])
         near = weights[..., 0] - weights[..., -1] < TIE  # of a lone key there is no second one
         near &= keys[..., 0] != keys[..., -1]
-        return Looks(tuple(found), keys[..., 0], keys[..., -1], near, mass)
+        return Looks(tuple(found), keys[..., 0], keys[..., -1], near, weights[..., 0], mass)
 
 
 def spans_of(samples: Sequence[Sample], device: torch.device) -> Int[Tensor, "b s 2"]:

@@ -23,7 +23,7 @@ from workbench.budget import budget_of, in_parts, rows_at_once
 from workbench.footprint import cache_bytes, forward_bytes
 from workbench.probes.caches import bytes_per_token, can_roll_back, copy_cache
 from workbench.probes.decoding import SPANS, Ask, Branch, Looks, decode, spans_of, steps_allowed
-from workbench.probes.near_ties import NearTies
+from workbench.probes.near_ties import TIE, NearTies
 from workbench.probes.query_focus import asking_rows, document_tokens, focus, mean_over_rows, unasked
 from workbench.probes.waiting import Waiting
 from workbench.tasks.needle import Sample
@@ -209,10 +209,15 @@ def _copies(sample: Sample, response: list[int], keys: Int[np.ndarray, "l h step
 
 
 def _ties(sample: Sample, response: list[int], branch: Branch) -> NearTies:
-    """How close the choices of keys were."""
+    """How close the choices of keys were.
+
+    The copy may be a third key as near as the second: then the answer weighs as much as the largest, less TIE.
+    """
     keys, second, near = (
         torch.cat([getattr(x, name)[:, 0] for x in branch.looks], -1).cpu().numpy()
         for name in ("keys", "second", "near")
     )
-    stake = near & (_copies(sample, response, keys) | _copies(sample, response, second))
+    ahead = torch.cat([x.mass[:, 0, ..., 0].double() - x.top[:, 0].double() for x in branch.looks], -1).cpu().numpy()
+    copied = _copies(sample, response, keys) | _copies(sample, response, second)
+    stake = near & (copied | (ahead >= -TIE))
     return NearTies(near.size, int(near.sum()), int(stake.sum()), branch.near)
