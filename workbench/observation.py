@@ -105,11 +105,18 @@ def observe(
     with torch.set_grad_enabled(grad), _collecting(model, collector):
         each, kept = (0, 0) if grad else _footprint(collector, ids, attention_mask, parted)
         rows = len(ids) if parted else 1
-        calls = in_parts(model, "observe", rows, each * len(ids) // max(1, rows), some, memory, kept)
+        together = len(ids) // max(1, rows)
+        calls = in_parts(model, "observe", rows, each * together, some, memory, kept, together=together)
     call = calls[0] if len(calls) == 1 else _joined(calls)
     if grad and not _requires_grad(call):
         raise BadInput("grad=True: nothing requires gradients: model.bridge.requires_grad_(), or a hook with a tensor")
     return Observation(collector.probes, [call] if call else [])
+
+
+def row_bytes(model: Any, tokens: Int[Tensor, "1 n"], probes: Sequence[Probe]) -> int:
+    """What observing a row takes at most, at work and kept. For who divides a batch whose probes do not say `parts`."""
+    unlimited = Collector(model, probes, memory=1 << 62)  # who asks refuses
+    return sum(_footprint(unlimited, tokens.to(model.device), None, True))
 
 
 def _footprint(

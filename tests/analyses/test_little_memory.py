@@ -36,3 +36,22 @@ def test_sinks_are_found_in_little_memory(narrow, capsys):
     for other in (small, narrowed):
         np.testing.assert_allclose(other.scores.values, whole.scores.values, atol=1e-6)
         pd.testing.assert_frame_equal(other.sinks_frame(), whole.sinks_frame(), rtol=1e-4, atol=1e-6)
+
+
+def test_an_atlas_is_made_in_little_memory(narrow, capsys):
+    """Numbers of the rows are summed layer by layer; top keys and pictures are kept."""
+    model = wb.load("llama")
+
+    def read(**asked):
+        few = {"needles": 0, "repeats": 0, "ioi": 0, "scenes": 0}
+        return wb.analyses.atlas.atlas(model, tokens=64, samples=3, sequences=2, **few, **asked)
+
+    whole, went = read(), narrow(model, 99)
+    amount = least(read, "100kB")
+    small = read(memory=amount)
+    assert went[:3] == [1, 1, 1] and model.memory is None
+    narrow(model, 1)
+    narrowed = read()
+    assert "note: the atlas: memory ran out on cpu with" in capsys.readouterr().err
+    for other in (small, narrowed):
+        pd.testing.assert_frame_equal(other.to_frame(), whole.to_frame(), rtol=1e-4, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from types import SimpleNamespace
 
@@ -71,6 +72,11 @@ def test_too_small_a_budget_names_the_least_that_works(least):
     [
         torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("MPS backend out of memory (…)"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+        RuntimeError("Invalid buffer size: 58.00 GiB"), OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("unable to mmap 16 bytes from file <x>: Cannot allocate memory (12)"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
     ],
 )  # fmt: skip
 def test_where_memory_runs_out_half_of_the_rows_go_on_and_it_is_said_once(error):
@@ -95,6 +101,23 @@ def test_where_memory_runs_out_half_of_the_rows_go_on_and_it_is_said_once(error)
         in_parts(model, "work", 2, 10, lambda rows: 1 / 0)
     with pytest.raises(TooLarge, match="no room"):
         in_parts(model, "work", 2, 10, lambda rows: (_ for _ in ()).throw(TooLarge("no room")))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"), RuntimeError("expected a buffer"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasSgemm(handle)`"),
+    ],
+)  # fmt: skip
+def test_other_faults_are_raised(error):
+    with pytest.raises(type(error)) as caught:
+        in_parts(nobody(), "work", 4, 10, lambda rows: (_ for _ in ()).throw(error))
+    assert caught.value is error
+
+
+def test_none_at_a_time_is_one():
+    assert rows_of(in_parts(nobody(), "work", 2, 10, lambda s: s, most=0)) == [1, 1]
 
 
 def test_slices_that_take_the_place_of_one_end_where_it_ended():
@@ -174,12 +197,16 @@ def test_rows_that_somebody_else_counts_on_stay_together(llama, narrow):
     )
     for company in cases:
         with company:
-            with pytest.raises(TooLarge, match="raise memory="):
+            with pytest.raises(TooLarge, match="needed for 4 rows that stay together, .* shorter or fewer prompts"):
                 observe(llama, x, [probes.lse()], memory=small)
             observe(llama, x, [probes.lse()])
     with pytest.raises(TooLarge):
         observe(llama, x, [probes.entropy(reduce="mean", over="batch")], memory=small)
     assert went == [4, 4, 4]
+    narrow(llama, 3)
+    together = "with 4 rows that stay together: give shorter or fewer prompts"
+    with wb.intervene(llama, mask([(1, 2)])), pytest.raises(RanOut, match=together):
+        observe(llama, x, [probes.lse()])
 
 
 PATCHED = {

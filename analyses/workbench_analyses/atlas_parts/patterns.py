@@ -18,10 +18,9 @@ from torch import Tensor
 from workbench_kernels import Matches, Reductions, Statistics
 
 from workbench.budget import in_parts
-from workbench.footprint import forward_bytes
 from workbench.masks import CompactMask
 from workbench.models import Model
-from workbench.observation import observe
+from workbench.observation import observe, row_bytes
 from workbench.probes import Probe, token_labels, top_keys, without_sinks
 from workbench.probes.even import even_columns
 from workbench.probes.probe import Found
@@ -98,8 +97,8 @@ def pattern_probes(batch: Batch, thumbnail: int = 0) -> list[Probe]:
     def ask(mask: CompactMask) -> Reductions:
         return replace(want, spans=spans.to(mask.device), thumbnail=thumbnail)
 
-    raw = Probe(RAW, asks=ask, reads=partial(_read, batch, False), gathers=dict)
-    rest = Probe(REST, asks=lambda mask: want, reads=partial(_read, batch, True), gathers=dict)
+    raw = Probe(RAW, asks=ask, reads=partial(_read, batch, False), gathers=dict, leaves=0.0)
+    rest = Probe(REST, asks=lambda mask: want, reads=partial(_read, batch, True), gathers=dict, leaves=0.0)
     return [raw, without_sinks(rest, RULE, REST)]
 
 
@@ -169,19 +168,23 @@ def read_patterns(model: Model, batch: Batch, thumbnail: int = 0, sequences: int
     def some(rows: slice) -> dict[str, np.ndarray]:
         return _read_part(model, batch.part(rows), thumbnail, max(0, sequences - rows.start))
 
-    return joined(in_parts(model, "the atlas", len(batch.tokens), _bytes(model, batch.tokens.shape[1]), some))
+    return joined(in_parts(model, "the atlas", len(batch.tokens), _bytes(model, batch, thumbnail, sequences), some))
 
 
-def _bytes(model: Model, n: int) -> int:
-    """What a text takes: its forward, and of one layer the numbers of every row, as they are and in float64."""
-    return forward_bytes(model, n) + len(VERSIONS) * model.n_heads * n * NUMBERS * (4 + 2 * 8)
+def _bytes(model: Model, batch: Batch, thumbnail: int, sequences: int) -> int:
+    """What a text takes: to observe it, and in float64 numbers of all rows of a layer, twice; masses by word."""
+    one = batch.part(slice(0, 1))
+    numbers = 2 * 8 * NUMBERS * batch.tokens.shape[1] + (8 + 4 * model.n_layers) * batch.n_words
+    return row_bytes(model, one.tokens, _asked(one, thumbnail, sequences)) + model.n_heads * numbers
+
+
+def _asked(batch: Batch, thumbnail: int, sequences: int) -> list[Probe]:
+    few = [top_keys(min(KEPT_KEYS, batch.tokens.shape[1]))] if sequences else []
+    return [*pattern_probes(batch, thumbnail), *few]
 
 
 def _read_part(model: Model, batch: Batch, thumbnail: int, sequences: int) -> dict[str, np.ndarray]:
-    asked = pattern_probes(batch, thumbnail)
-    if sequences:
-        asked.append(top_keys(min(KEPT_KEYS, batch.tokens.shape[1])))
-    seen = observe(model, batch.tokens, asked, batch.valid)
+    seen = observe(model, batch.tokens, _asked(batch, thumbnail, sequences), batch.valid)
     out = {f"{v}.{name}": _by_text(x) for v in VERSIONS for name, x in seen[v].items()}
     if sequences:
         top = seen["top_keys"]
