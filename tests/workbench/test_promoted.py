@@ -8,7 +8,8 @@ import tiny_models
 import torch
 
 import workbench as wb
-from workbench.errors import BadInput
+from workbench.budget import FewerRows
+from workbench.errors import BadInput, TooLarge
 from workbench.reference_models.catalogue import PLANTED
 
 
@@ -53,6 +54,32 @@ def test_what_is_raised_is_what_the_weights_say(kind, tmp_path):
     assert set(other.topk(4).indices.tolist()) != set(found[1, 5, 1].tolist()), "another head writes something else"
     with pytest.raises(BadInput, match="token 96 is in none of the texts"):
         wb.patching.promoted_tokens(model, tokens, torch.full((3, 8, 1), 96))
+
+
+def test_fewer_texts_and_heads_at_a_time_raise_the_same(tmp_path, narrow):
+    """A forward that runs out of memory above its first layers is not counted twice."""
+    model = wb.load(tiny_models.save("llama", tmp_path))
+    tokens = torch.randint(3, 40, (5, 20), generator=torch.Generator().manual_seed(2))
+    present = tokens.unique()
+    words = present[torch.randint(len(present), (3, 8, 2), generator=torch.Generator().manual_seed(3))]
+    whole, summed = wb.patching.promoted_tokens(model, tokens, words, 4), []
+
+    def runs_out(x, hook):
+        summed.append(len(x))
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with (
+        model.bridge.hooks(fwd_hooks=[("blocks.1.attn.hook_q", runs_out)]),
+        pytest.warns(FewerRows, match="with 5 rows"),
+    ):
+        assert torch.equal(wb.patching.promoted_tokens(model, tokens, words, 4), whole)
+    assert summed == [5, 2, 2, 1]
+    with pytest.raises(TooLarge, match="promoted tokens: .* for one row, more than 20kB: raise memory= to ") as caught:
+        wb.patching.promoted_tokens(model, tokens, words, 4, memory="20kB")
+    least, went = str(caught.value).split("raise memory= to ")[1].split(",")[0], narrow(model, 9)
+    assert torch.equal(wb.patching.promoted_tokens(model, tokens, words, 4, memory=least), whole)
+    assert went == [1] * 5
 
 
 def test_planted_copy_heads_raise_what_they_read():
