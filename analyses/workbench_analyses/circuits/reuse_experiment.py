@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from workbench.budget import budgeted
 from workbench.circuits import Circuit
 from workbench.cost import peak_memory
 from workbench.errors import BadInput, ModelError, WorkbenchError
 from workbench.models import Model, load
 from workbench.patching.replacements import How
+from workbench.progress import progress
 from workbench.sizes import bytes_of
 from workbench.tasks.circuit_prompts import CircuitPrompt, circuit_task, make_prompts
 from workbench.unasked import named_by
@@ -80,11 +82,13 @@ def _transfers(
     """Each side's circuit and the other's, on the side's prompts and in its model."""
     loaded = models if isinstance(models, tuple) else _loaded(config, sides) if models is None else (models, models)
     out, seed = [], 1 + config.seed + max(int(side.asked.get("seed", 0)) for side in sides)
-    for model, side, other in zip(loaded, sides, sides[::-1], strict=True):
-        _check_identity(model, side)
-        prompts = _prompts(side, model.tokenizer, config.samples, seed)
-        ablated = Ablated.of(model, prompts, cast(How, config.ablation), memory=bytes_of(config.memory))
-        out.append(transfer(ablated, side.circuit.task, side, other, config.controls, config.seed))
+    with progress() as stages:
+        for model, side, other in zip(loaded, sides, sides[::-1], strict=True):
+            _check_identity(model, side)
+            prompts = _prompts(side, model.tokenizer, config.samples, seed)
+            with budgeted(model, None, stages.note):
+                ablated = Ablated.of(model, prompts, cast(How, config.ablation), memory=bytes_of(config.memory))
+                out.append(transfer(ablated, side.circuit.task, side, other, config.controls, config.seed))
     return tuple(out)
 
 
