@@ -16,7 +16,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.budget import in_parts
 from workbench.controls import Heads, corrected, matched_lists, p_value, random_lists
+from workbench.footprint import forward_bytes
 from workbench.interventions import mask, window
 from workbench.masked_recall import Ablate, Recall, readable_recall
 from workbench.runs import Remember, unremembered
@@ -186,5 +188,12 @@ def _loss(model: Any, prose: Tensor | None, ablate: Ablate, heads: Heads) -> flo
     """Next-token loss on text without a needle: masking retrieval heads should leave it alone."""
     if prose is None:
         return None
-    logits = model.forward(prose, edits=ablate(heads) if heads else None).logits[:, :-1].float()
-    return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), prose[:, 1:].flatten()))
+    n, edits = prose.shape[1], ablate(heads) if heads else None
+
+    def some(rows: slice) -> float:
+        part = prose[rows]
+        logits = model.forward(part, edits=edits).logits[:, :-1].float()
+        return len(part) * float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten()))
+
+    each = forward_bytes(model, n, n) + 8 * n * int(model.bridge.cfg.d_vocab)  # and their log-probabilities
+    return sum(in_parts(model, "prose", len(prose), each, some)) / len(prose)

@@ -47,7 +47,7 @@ def reference(
         return hook
 
     with model.bridge.hooks(fwd_hooks=[(f"blocks.{i}.attn.hook_z", keep(i)) for i in model.seam.layers]):
-        model.forward(tokens, inputs=inputs)
+        model.forward(tokens, inputs=inputs, keep=slice(tokens.shape[1] - 1, tokens.shape[1]))
     first = next(iter(found.values()))
     z = torch.stack([found.get(i, torch.full_like(first, float("nan"))) for i in range(model.n_layers)])
     if how == "mean":

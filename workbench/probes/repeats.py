@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 from workbench_kernels import Reductions
 
 from workbench import images
 from workbench.beginnings import first_ids
+from workbench.budget import in_parts
 
 COPIES = 4
 MOST = 2500
@@ -55,8 +57,9 @@ def repeat_scores(
     tokens = torch.tensor([head + segment.tolist() * COPIES], device=model.device)
     back = [k * i for i in range(1, COPIES)]
     want = Reductions(offsets=(1, *back, *(b - 1 for b in back)))
-    out = model.forward(tokens, reductions=lambda layer, mask: want)
-    start = len(head) + k
+    start, last, normed = len(head) + k, tokens.shape[1] - 1, []
+    with model.bridge.hooks(fwd_hooks=[("ln_final.hook_out", lambda x, hook: normed.append(x[0, start:-1]))]):
+        out = model.forward(tokens, reductions=lambda layer, mask: want, keep=slice(last, last + 1))
     shape = (model.n_layers, model.n_heads)
     echo, induction, previous = (np.full(shape, np.nan) for _ in range(3))
     for layer, stats in out.statistics.items():
@@ -64,5 +67,11 @@ def repeat_scores(
         rows = stats.at_offset[0, :, start:].double().mean(1).cpu().numpy()  # [heads, offsets]
         previous[layer], n = rows[:, 0], len(back)
         echo[layer], induction[layer] = rows[:, 1 : 1 + n].sum(-1), rows[:, 1 + n :].sum(-1)
-    right = out.logits[0, start:-1].argmax(-1) == tokens[0, start + 1 :]
+    right = _said(model, normed[-1]) == tokens[0, start + 1 :]
     return RepeatScores(echo, induction, previous, k, float(right.float().mean()))
+
+
+def _said(model: Any, normed: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
+    """The tokens that the model says after some columns. The logits of all at once would be the largest tensor there is."""
+    unembed, each = model.bridge.unembed.original_component, int(model.bridge.cfg.d_vocab) * model.dtype.itemsize
+    return torch.cat(in_parts(model, "repeats", len(normed), each, lambda part: unembed(normed[part]).argmax(-1)))
