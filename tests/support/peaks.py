@@ -65,6 +65,13 @@ def works(model: Any, rows: int) -> dict[str, Any]:
     def seen(memory: str | None) -> None:
         wb.analyses.visual_heads.scan(model, samples=max(2, rows), choose=2, report=2, proof="none", memory=memory)
 
+    def parked(memory: str | None) -> None:
+        wb.analyses.attention_sinks.scan(model, samples=max(2, rows // 5), proof="none", memory=memory)
+
+    def mapped(memory: str | None) -> None:
+        options: dict[str, Any] = {"needles": 0, "repeats": 0, "ioi": 0, "scenes": 0, "memory": memory}
+        wb.analyses.atlas.atlas(model, samples=max(2, rows // 5), sequences=2, **options)
+
     few = [probes.received(), probes.entropy(), probes.top_keys(4, rows=(-1,))]
     return {
         "observe": lambda m: observe(model, x[0], few, memory=m),
@@ -75,6 +82,8 @@ def works(model: Any, rows: int) -> dict[str, Any]:
         "circuits": lambda m: kept_differences(model, prompts, keep, memory=m),
         "simulate": simulated,
         "visual": seen,
+        "sinks": parked,
+        "atlas": mapped,
     }
 
 

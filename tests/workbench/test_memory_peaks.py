@@ -27,7 +27,7 @@ def test_observing_keeps_to_a_budget():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "work", ["observe", "paths", "logits", "activations", "edges", "circuits", "simulate", "visual"]
+    "work", ["observe", "paths", "logits", "activations", "edges", "circuits", "simulate", "visual", "sinks", "atlas"]
 )
 def test_work_keeps_to_three_budgets(work):
     for budget in (48, 96, 160):
