@@ -78,7 +78,9 @@ def _answers(config: Any, model: Model, kind: str, sets: Sets, remember: Remembe
 def _margins(config: Any, model: Model, name: str, rows: list[tuple[Sight, str]], remember: Remember) -> list[float]:
     def work() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         each = _bytes(config, model, rows[0][0])
-        found = at_most(model, "answers", min(2 * config.batch, len(rows)), each, lambda n: yes_margins(model, rows, batch=n))
+        found = at_most(
+            model, "answers", min(2 * config.batch, len(rows)), each, lambda n: yes_margins(model, rows, batch=n)
+        )
         return {"margins": found.double().numpy()}, {}
 
     return remember(f"margins-{name}", work)[0]["margins"].tolist()
