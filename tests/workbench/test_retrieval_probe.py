@@ -184,11 +184,19 @@ def test_a_token_takes_its_keys_and_values(case):
     assert caches.can_roll_back(case.model) == (case.kind not in WINDOWED) and caches.can_pad(case.model)
 
 
-@pytest.mark.parametrize(("weight", "at_stake"), [(0.3333333, 1), (0.2, 0)])
-def test_a_copy_that_is_the_third_of_three_near_keys_is_at_stake(weight: float, at_stake: int):
+@pytest.mark.parametrize(
+    ("others", "near", "weight", "at_stake"),
+    [
+        ([3, 5, 4], [True, True, True], 0.3, 1), ([3, 5, 4], [True, False, False], 0.3, 0),  # the copy is the third
+        ([3, 4, 6], [True, True, True], 0.3333333, 1), ([3, 4, 6], [True, True, True], 0.2, 0),  # it may be behind them
+        ([3, 4, 6], [True, True, False], 0.9, 0), ([5, 4, 6], [False, False, False], 0.9, 0),
+    ],
+)  # fmt: skip
+def test_a_copy_among_near_keys_is_at_stake(others, near, weight: float, at_stake: int):
     sample = Sample((1, 1, 1, 1, 1, 9, 1, 1), (9,), {"answer": (5, 6)}, 0, "", "", 0.0, (0, 0.0))
-    keys, second, top = (torch.full((1, 1, 1, 1), x) for x in (2, 3, 0.3333334))
+    keys, top = (torch.full((1, 1, 1, 1), x) for x in (2, 0.3333334))
+    others, near = (torch.tensor(x).view(1, 1, 1, 1, 3) for x in (others, near))
     mass = torch.tensor([weight, weight]).view(1, 1, 1, 1, 2)
-    looks = decoding.Looks((0,), keys, second, torch.ones(1, 1, 1, 1, dtype=torch.bool), top, mass)
+    looks = decoding.Looks((0,), keys, others, near, top, mass)
     ties = retrieval._ties(sample, [9], decoding.Branch(sample, looks=[looks]))
-    assert (ties.near_ties, ties.ties_at_stake) == (1, at_stake)
+    assert (ties.near_ties, ties.ties_at_stake) == (int(near[..., 0]), at_stake)

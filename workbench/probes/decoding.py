@@ -20,35 +20,39 @@ from workbench.tasks.needle import Sample
 
 MOST_STEPS = 50
 SPANS = ("answer", "statement")
+NEXT = 7
+"""Keys behind the largest that are looked at: a copy among them that is near may be chosen instead."""
 
 
 @dataclass(frozen=True)
 class Looks:
     """Where heads look while they produce tokens: the key of the largest weight, and the weight on each of SPANS.
 
-    second: the key of the next weight. near: whether that is less than TIE below. top: the largest weight. Axis `l` runs
-    over `layers`, those that have attention. On the model's device: moving each step would make it wait.
+    others: the keys of the next weights, `NEXT` of them. near: which of those are less than TIE below. top: the largest
+    weight. Axis `l` runs over `layers`, those that have attention. On the model's device: moving each step would make it
+    wait.
     """
 
     layers: tuple[int, ...]
     keys: Int[Tensor, "l b h steps"]
-    second: Int[Tensor, "l b h steps"]
-    near: Bool[Tensor, "l b h steps"]
+    others: Int[Tensor, "l b h steps next"]
+    near: Bool[Tensor, "l b h steps next"]
     top: Float[Tensor, "l b h steps"]
     mass: Float[Tensor, "l b h steps spans"]
 
     def row(self, i: int, steps: int | None = None) -> Looks:
         """The first steps of one row of the batch."""
         rows = slice(i, i + 1)
-        keys, second, near, top, mass = (
-            x[:, rows, :, :steps] for x in (self.keys, self.second, self.near, self.top, self.mass)
+        keys, others, near, top, mass = (
+            x[:, rows, :, :steps] for x in (self.keys, self.others, self.near, self.top, self.mass)
         )
-        return Looks(self.layers, keys, second, near, top, mass)
+        return Looks(self.layers, keys, others, near, top, mass)
 
     def last(self, steps: int, spans: int) -> Looks:
         """The last steps, and the first spans."""
-        keys, second, near, top = (x[..., -steps:] for x in (self.keys, self.second, self.near, self.top))
-        return Looks(self.layers, keys, second, near, top, self.mass[..., -steps:, :spans])
+        keys, top = self.keys[..., -steps:], self.top[..., -steps:]
+        others, near = self.others[..., -steps:, :], self.near[..., -steps:, :]
+        return Looks(self.layers, keys, others, near, top, self.mass[..., -steps:, :spans])
 
 
 @dataclass
@@ -96,7 +100,7 @@ class Ask:
         """The reductions of one layer."""
         self.dropped[layer] = mask.kv_offset
         spans = self.spans - mask.kv_offset if mask.kv_offset else self.spans
-        return Reductions(rows=self.rows, top_k=2, spans=spans)
+        return Reductions(rows=self.rows, top_k=1 + NEXT, spans=spans)
 
     def looks(self, found: dict[int, Statistics]) -> Looks:
         """What the layers answered."""
@@ -106,9 +110,9 @@ class Ask:
             keys += torch.tensor([self.dropped[i] for i in found], device=keys.device)[:, None, None, None, None]
         weights = torch.stack([s.top_values for s in found.values() if s.top_values is not None])
         mass = torch.stack([s.mass for s in found.values() if s.mass is not None])
-        near = weights[..., 0] - weights[..., -1] < TIE  # of a lone key there is no second one
-        near &= keys[..., 0] != keys[..., -1]
-        return Looks(tuple(found), keys[..., 0], keys[..., -1], near, weights[..., 0], mass)
+        near = weights[..., :1] - weights[..., 1:] < TIE  # of a lone key there is no second one
+        near &= keys[..., :1] != keys[..., 1:]
+        return Looks(tuple(found), keys[..., 0], keys[..., 1:], near, weights[..., 0], mass)
 
 
 def spans_of(samples: Sequence[Sample], device: torch.device) -> Int[Tensor, "b s 2"]:

@@ -15,8 +15,8 @@ class NearTies:
     """How close choices were; the fields are columns of samples.parquet.
 
     arg_maxes: steps × heads in which the most attended key was sought. near_ties: those that had a second key less than
-    TIE behind. ties_at_stake: of these, those where one of the two counts as a copy, or a third key of the answer may be
-    as near (the answer weighs as much as the largest, less TIE), so that a score could change.
+    TIE behind. ties_at_stake: of these, those where one of the near keys counts as a copy, so that a score could change;
+    where more keys are near than are looked at, also those where the answer weighs as much as the largest key.
     near_tokens: decoded tokens whose logit was less than TIE ahead.
     """
 

@@ -211,13 +211,15 @@ def _copies(sample: Sample, response: list[int], keys: Int[np.ndarray, "l h step
 def _ties(sample: Sample, response: list[int], branch: Branch) -> NearTies:
     """How close the choices of keys were.
 
-    The copy may be a third key as near as the second: then the answer weighs as much as the largest, less TIE.
+    Where even the last of the next keys is near, a copy may be as near behind it: then it counts as at stake wherever
+    the answer as a whole weighs as much as the largest key, less TIE.
     """
-    keys, second, near = (
-        torch.cat([getattr(x, name)[:, 0] for x in branch.looks], -1).cpu().numpy()
-        for name in ("keys", "second", "near")
-    )
-    ahead = torch.cat([x.mass[:, 0, ..., 0].double() - x.top[:, 0].double() for x in branch.looks], -1).cpu().numpy()
-    copied = _copies(sample, response, keys) | _copies(sample, response, second)
-    stake = near & (copied | (ahead >= -TIE))
-    return NearTies(near.size, int(near.sum()), int(stake.sum()), branch.near)
+    keys, top = (torch.cat([getattr(x, name)[:, 0] for x in branch.looks], -1) for name in ("keys", "top"))
+    others, near = (torch.cat([getattr(x, name)[:, 0] for x in branch.looks], -2) for name in ("others", "near"))
+    answer = torch.cat([x.mass[:, 0, ..., 0] for x in branch.looks], -1)
+    unseen = (near.all(-1) & (answer.double() - top.double() >= -TIE)).cpu().numpy()
+    near, others = near.cpu().numpy(), others.cpu().numpy()
+    copied = np.stack([_copies(sample, response, others[..., i]) for i in range(others.shape[-1])], -1)
+    close = near[..., 0]
+    stake = close & (_copies(sample, response, keys.cpu().numpy()) | (near & copied).any(-1) | unseen)
+    return NearTies(close.size, int(close.sum()), int(stake.sum()), branch.near)
