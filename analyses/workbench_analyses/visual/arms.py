@@ -138,8 +138,8 @@ class Arms:
         return lambda pictures: method_edits(method, pictures, self.scores, strength, control, seed)
 
     def looks_at(self, method: VisualMethod) -> list[Any]:
-        """What of the scores decides what a method gives."""
-        return [self.scores[name].values for name in method.needs]
+        """What of the scores decides what a method gives; those that are missing it says itself."""
+        return [self.scores[name].values for name in method.needs if name in self.scores]
 
     def _length(self, word: str) -> int:
         return len(self.model.tokenizer(asking(self.model, word), add_special_tokens=False)["input_ids"])
