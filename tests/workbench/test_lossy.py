@@ -15,8 +15,8 @@ from workbench.progress import counting, progress
 
 
 @contextlib.contextmanager
-def full():
-    stream = open("/dev/full", "w", buffering=1)  # noqa: SIM115
+def closing(stream):
+    """Closed at the end, which fails, too."""
     try:
         yield stream
     finally:
@@ -24,20 +24,17 @@ def full():
             stream.close()
 
 
-@contextlib.contextmanager
+def full():
+    return closing(open("/dev/full", "w", buffering=1))
+
+
 def unread():
     """A pipe nobody reads from."""
     reader, writer = os.pipe()
     os.close(reader)
-    stream = os.fdopen(writer, "w", buffering=1)
-    try:
-        yield stream
-    finally:
-        with contextlib.suppress(OSError):
-            stream.close()
+    return closing(os.fdopen(writer, "w", buffering=1))
 
 
-@contextlib.contextmanager
 def hung_up():
     """A terminal that is gone: a live bar is drawn there."""
     terminal, device = pty.openpty()
@@ -45,11 +42,7 @@ def hung_up():
     assert stream.isatty()
     stream.isatty = lambda: True
     os.close(terminal)
-    try:
-        yield stream
-    finally:
-        with contextlib.suppress(OSError):
-            stream.close()
+    return closing(stream)
 
 
 @pytest.mark.parametrize("nowhere", [full, unread, hung_up])

@@ -56,6 +56,12 @@ class Arms:
         return tau, sink_dimensions(self.model, first.tokens[:1, :1], tau)
 
     @cached_property
+    def _each(self) -> int:
+        """Bytes that a picture takes while a caption is told."""
+        asked = images.prompt(self.model, describing(self.model), self._shown[0].image)
+        return telling_bytes(self.model, asked.tokens.shape[1], self.config.longest)
+
+    @cached_property
     def pictures(self) -> list[Pictures]:
         """All pictures under the instruction, in batches."""
         text, size = describing(self.model), self._size
@@ -121,8 +127,6 @@ class Arms:
 
     def _fitting(self, work: Callable[[], T]) -> T:
         """The work with as many pictures in a batch as the memory holds; prompts of other batches are made anew."""
-        asked = images.prompt(self.model, describing(self.model), self._shown[0].image)
-        each = telling_bytes(self.model, asked.tokens.shape[1], self.config.longest)
 
         def dealt(size: int) -> T:
             if size != self._size:
@@ -131,7 +135,7 @@ class Arms:
                     self.__dict__.pop(name, None)
             return work()
 
-        return at_most(self.model, "interventions", min(self.config.batch, len(self._shown)), each, dealt)
+        return at_most(self.model, "interventions", min(self.config.batch, len(self._shown)), self._each, dealt)
 
     def edits(self, method: VisualMethod, strength: float, control: str = "", seed: int = 0) -> Edits:
         """What a method does to a batch."""
