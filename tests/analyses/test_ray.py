@@ -26,7 +26,8 @@ def cluster():
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the workers
     if "RAY_ADDRESS" not in os.environ:
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+        options = {"include_dashboard": False, "log_to_driver": False, "object_store_memory": 100 * 2**20}
+        ray.init("local", num_cpus=2, **options)  # never one that was left running here
     yield
     ray.shutdown()
     torch.set_num_threads(before)
