@@ -38,7 +38,7 @@ def planted():
 
 @pytest.fixture(scope="module")
 def found(planted):
-    return wb.analyses.calibrate_heads.calibrate(planted, samples=100)
+    return wb.analyses.calibrate_heads.calibrate(planted, samples=60)
 
 
 def rewritten(model, sample, head, keys, beta=0.4):
@@ -76,12 +76,12 @@ def test_selection_returns_exactly_the_head_that_helps(found):
 
 def test_the_list_helps_where_it_was_not_chosen_and_random_lists_do_not(found):
     j = found.judgement
-    assert j.n == 50 and j.chosen.accuracy >= j.accuracy + 0.2 and j.chosen.p <= 0.01 and j.chosen.spoiled == 0
+    assert j.n == 30 and j.chosen.accuracy >= j.accuracy + 0.2 and j.chosen.p <= 0.01 and j.chosen.spoiled == 0
     assert (
         j.enumerated and len(j.controls) == 7 and max(c.gain for c in j.controls) <= 0 and j.p == pytest.approx(1 / 8)
     )
     assert found.helps and "the margin rises more than with 7 matched lists, all there are" in found.verdict
-    assert "on 50 held-out samples accuracy rises (" in found.verdict
+    assert "on 30 held-out samples accuracy rises (" in found.verdict
     assert "p = 0.125, the least that so few can give" in found.verdict
 
 
@@ -89,7 +89,7 @@ def test_eligible_pairs_are_those_of_heads_that_park_beyond_the_first_token(foun
     parked = {h for h, share in zip(found.alone.heads, found.alone.parked, strict=True) if share > 0}
     assert parked == {HELP, HARM, *ROLES["sink-later"]}
     assert found.alone.eligible == (len(parked) * found.alone.n, len(found.alone.heads) * found.alone.n)
-    assert found.chance == "eligible pairs: 300 of 1,200 (head, sample) pairs have a sink to calibrate (25.0%)"
+    assert found.chance == "eligible pairs: 180 of 720 (head, sample) pairs have a sink to calibrate (25.0%)"
     assert found.verdict.startswith(found.chance)
 
 
@@ -108,7 +108,7 @@ def test_each_change_is_that_of_a_pattern_rewritten_by_hand(planted):
 def test_on_a_trained_model_too_and_with_choices_of_several_tokens():
     model = wb.load("llama")
     assembler = Assembler(model.tokenizer)
-    samples = choice_samples("needle-choice", assembler, 4, 2)
+    samples = choice_samples("needle-choice", assembler, 2, 2)
     long = [
         ChoiceSample(
             s.name, s.prompt, tuple((*c, STOP, assembler.piece("the")[0]) for c in s.choices), s.texts, s.answer
@@ -184,7 +184,7 @@ def test_prompts_too_short_for_the_corrected_rule_are_said_and_not_called_withou
 
 
 def test_a_run_is_resumed_and_keeps_its_list(planted, tmp_path):
-    options = {"samples": 40, "out": str(tmp_path)}
+    options = {"samples": 40, "layers": (1,), "out": str(tmp_path)}
     first = wb.analyses.calibrate_heads.calibrate(planted, **options)
     again = wb.analyses.calibrate_heads.calibrate(planted, **options)
     assert first.path == again.path and np.array_equal(first.alone.change, again.alone.change)
@@ -208,23 +208,25 @@ def lists(tmp_path_factory):
 
 
 def test_a_given_list_is_judged_as_the_run_that_chose_it_judges_it(planted, found, lists):
-    given = wb.analyses.calibrate_heads.calibrate(planted, samples=100, heads=str(lists / "help.json"))
+    given = wb.analyses.calibrate_heads.calibrate(planted, samples=60, heads=str(lists / "help.json"))
     assert given.heads == (HELP,) and given.tried == found.tried and given.judgement == found.judgement
-    assert given.helps and "a list of 1 heads was given; on 50 held-out samples accuracy rises (" in given.verdict
-    assert given.chance == "eligible pairs: 50 of 50 (head, sample) pairs of the list have a sink to calibrate (100.0%)"
+    assert given.helps and "a list of 1 heads was given; on 30 held-out samples accuracy rises (" in given.verdict
+    assert given.chance == "eligible pairs: 30 of 30 (head, sample) pairs of the list have a sink to calibrate (100.0%)"
     assert given.measured.source.endswith("help.json (chosen with beta=0.2)") and given.summary()["given"] == [[*HELP]]
     with pytest.raises(ValueError, match="no head was calibrated alone"):
         _ = given.alone
 
 
 def test_a_given_list_that_harms_is_not_said_to_help(planted, lists):
-    harm = wb.analyses.calibrate_heads.calibrate(planted, samples=40, heads=str(lists / "harm.json"))
+    harm = wb.analyses.calibrate_heads.calibrate(planted, samples=40, layers=(1,), heads=str(lists / "harm.json"))
     assert not harm.helps and harm.judgement.chosen.gain < 0 and harm.judgement.n == 20
     assert "the margin is NOT shown to rise more than with 7 matched lists" in harm.verdict
 
 
 def test_the_authors_layout_is_judged_too_and_its_sinks_are_said_to_be_few(planted, lists, tmp_path):
-    got = wb.analyses.calibrate_heads.calibrate(planted, samples=40, heads=str(lists / "act.json"), out=str(tmp_path))
+    got = wb.analyses.calibrate_heads.calibrate(
+        planted, samples=40, layers=(2,), heads=str(lists / "act.json"), out=str(tmp_path)
+    )
     assert got.heads == ((2, 1), (2, 4)) and got.verdict.endswith("(0.0%): not applicable")
     files = {f.name for f in (tmp_path / got.path.rpartition("/")[2]).iterdir()}
     assert {"head_list.json", "head_list_act.json", "report.html"} <= files and "heads.parquet" not in files

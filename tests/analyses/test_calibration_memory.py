@@ -15,7 +15,7 @@ from workbench.budget import FewerRows
 from workbench.errors import TooLarge
 from workbench.reference_models.catalogue import PLANTED
 from workbench.tasks.assembling import Assembler
-from workbench.tasks.choices import choice_samples
+from workbench.tasks.choices import ChoiceSample, choice_samples
 
 ROLES = PLANTED["planted-calibrate"].roles
 LISTS = [((2, 1), (1, 3)), (), (ROLES["help"][0], (0, 2))]
@@ -28,12 +28,14 @@ def planted():
 
 @pytest.fixture(scope="module")
 def samples(planted):
-    """Of several lengths; choices of two tokens, so that each is a row."""
+    """Of several lengths; two choices of two tokens, so that each is a row."""
+
+    def shorter(i: int, s: ChoiceSample) -> ChoiceSample:
+        choices = tuple((*s.choices[j], 7 + i) for j in (s.answer, s.answer - 1))
+        return replace(s, prompt=s.prompt[: len(s.prompt) - i], choices=choices, texts=s.texts[:2], answer=0)
+
     asked = choice_samples("needle-choice", Assembler(planted.tokenizer), 4, 5)
-    return [
-        replace(s, prompt=s.prompt[: len(s.prompt) - i], choices=tuple((*c, 7 + i) for c in s.choices))
-        for i, s in enumerate(asked)
-    ]
+    return [shorter(i, s) for i, s in enumerate(asked)]
 
 
 @pytest.fixture(scope="module")

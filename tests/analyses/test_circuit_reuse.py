@@ -25,7 +25,7 @@ from workbench.reference_models.planted.ioi_circuit import build_circuit
 from workbench.reference_models.planted.ioi_key import TASK_ROLES, needed, shown, true_reuse
 from workbench.reference_models.planted.ioi_knobs import SHARED, Knobs
 
-TRACED = {"samples": 24, "explore": 16, "quality": "none"}
+TRACED = {"samples": 16, "explore": 8, "quality": "none"}
 QUICK = {"samples": 8, "controls": 19, "draws": 500, "resamples": 200, "halvings": 20}
 HELD = {k: v for k, v in QUICK.items() if k not in ("samples", "controls")}
 
@@ -112,9 +112,9 @@ def test_a_wholly_shared_circuit_does_the_other_task():
 
 def test_two_checkpoints_are_compared_each_in_its_own_model(runs):
     circuit = build_circuit(Knobs(layers=3, heads=8, seed=8))
-    other = wb.load(circuit.bridge())
-    model = wb.load("planted-ioi")
-    a, b = runs["ioi"], trace(other, task="ioi", **TRACED)
+    model, other = wb.load("planted-ioi"), wb.load(circuit.bridge())
+    b = replace(by_key(circuit, "ioi", "s2-io"), model=ModelIdentity(other.name, *other.identity()))
+    a = runs["ioi"].circuit
     found = reuse(a, b, models=(model, other), **QUICK)
     truth = needed(BUNDLED["planted-ioi"].roles, "ioi") & needed(circuit.roles, "ioi")
     assert set(found.columns["union"].overlap.shared) == truth

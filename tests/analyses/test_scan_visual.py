@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import replace
 from io import StringIO
 
@@ -24,6 +23,7 @@ from workbench_analyses.visual.sights import picture_files, readable, sets
 from workbench_analyses.visual_heads import ScanVisual
 
 import workbench as wb
+from workbench.cli import main
 from workbench.errors import BadInput, TooLarge, Unsupported
 from workbench.heads import HeadScores
 from workbench.jsonable import jsonable
@@ -313,9 +313,11 @@ def test_what_cannot_be_meant_is_said_in_a_line(folder, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_the_command_refuses_a_model_of_text_before_it_loads_one(tmp_path):
-    done = subprocess.run(["workbench", "scan-visual", "model=llama"], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 2 and done.stderr.strip().count("\n") == 0 and "model of text alone" in done.stderr
+def test_the_command_refuses_a_model_of_text_before_it_loads_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["scan-visual", "model=llama"]) == 2
+    told = capsys.readouterr().err
+    assert told.strip().count("\n") == 0 and "model of text alone" in told
     assert not list(tmp_path.iterdir())
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -24,6 +23,7 @@ from workbench_analyses.sinks import causal
 from workbench_analyses.sinks.against import Against
 
 import workbench as wb
+from workbench.cli import main
 from workbench.errors import BadInput
 from workbench.heads import Head
 from workbench.jobs import Job
@@ -295,9 +295,11 @@ def test_a_model_without_bos_is_scanned_as_it_begins_texts_and_its_scores_say_so
         (["model=lama"], "Did you mean 'llama'?"),
     ],
 )
-def test_the_command_says_it_in_one_line_and_exits_with_2(words, said, tmp_path):
-    done = subprocess.run(["workbench", "scan-sinks", *words], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and said in done.stderr
+def test_the_command_says_it_in_one_line_and_exits_with_2(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["scan-sinks", *words]) == 2
+    told = capsys.readouterr().err
+    assert len(told.strip().splitlines()) == 1 and said in told
     assert not list(tmp_path.iterdir())
 
 

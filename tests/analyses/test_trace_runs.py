@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -85,12 +83,10 @@ def test_another_batch_resumes_to_the_same_numbers(model, tmp_path):
         ("key=gpt2", "key=gpt2: published circuits are gpt2-ioi"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(given, said, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "workbench.cli", "trace-circuit", *given.split(), f"out={tmp_path}"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1
+def test_bad_input_is_one_line_and_exit_code_2(given, said, tmp_path, capsys):
+    assert main(["trace-circuit", *given.split(), f"out={tmp_path}"]) == 2
+    told = capsys.readouterr().err
+    assert said in told and len(told.strip().splitlines()) == 1
 
 
 def test_words_that_do_not_fit_are_refused_when_asked(model):

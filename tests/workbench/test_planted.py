@@ -238,7 +238,7 @@ def test_no_folder_and_no_heavy_import():
 def test_calibrating_one_head_mends_answers_and_another_spoils_them():
     """With the sink's column given; `workbench calibrate` finds it by itself. (0, 0) counts stops: they are its business."""
     model = wb.load("planted-calibrate")
-    samples = choice_samples("needle-choice", Assembler(model.tokenizer), 80, 0)
+    samples = choice_samples("needle-choice", Assembler(model.tokenizer), 40, 0)
     stops = choice_rows(samples)
     keys = [(int((row == STOP).nonzero()[0]),) for row in stops.tokens]
     right = {
