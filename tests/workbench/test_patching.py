@@ -105,6 +105,19 @@ def test_all_gives_the_receivers_the_whole_corrupted_run(kind, models, plains):
     )
 
 
+@pytest.mark.parametrize("senders", ["heads", "all"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_paths_from_one_recording_have_the_effects_of_each_alone(kind, senders, models):
+    """Receivers whose lowest layers differ, and the logits, at one column of each row."""
+    options = {"at": [7, 6, 8], "senders": senders, "attention_mask": PADDINGS["left"]}
+    paths = ["logits", [("k", 2, 1)], [("v", 1, 1), ("v", 2, 0)], [("mlp", 1)]]
+    together = wb.patching.effects_of_paths(models[kind], *prompts(), paths, **options)
+    for path, ours in zip(paths, together, strict=True):
+        alone = wb.patching.path_effects(models[kind], *prompts(), path, **options)
+        torch.testing.assert_close(ours, alone, rtol=0, atol=1e-12)
+        assert bool(alone.any()) == (path != "logits")  # nothing before the last column is seen there
+
+
 def test_live_and_frozen_mlps_differ_and_so_do_channels(models):
     """The definition tells these apart, so that agreement with it means something."""
     found = [

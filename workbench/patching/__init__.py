@@ -12,13 +12,13 @@ from workbench.patching.attribution import attribution_effects
 from workbench.patching.direct import DirectLogits, direct_logits
 from workbench.patching.edges import EdgeEffects, edge_effects
 from workbench.patching.kept_heads import head_sets, kept_differences
-from workbench.patching.paths import path_effects
+from workbench.patching.paths import effects_of_paths, path_effects
 from workbench.patching.promoted import promoted_tokens
 from workbench.patching.replacements import MeanOutputs, mean_outputs
 from workbench.patching.written import Written, written_tokens
 
 __all__ = [
     "DirectLogits", "EdgeEffects", "MeanOutputs", "Written", "activation_effects", "attribution_effects",
-    "direct_logits", "edge_effects", "head_sets", "kept_differences", "mean_outputs", "path_effects", "promoted_tokens",
-    "written_tokens",
+    "direct_logits", "edge_effects", "effects_of_paths", "head_sets", "kept_differences", "mean_outputs", "path_effects",
+    "promoted_tokens", "written_tokens",
 ]  # fmt: skip

@@ -25,7 +25,6 @@ from workbench.patching.wiring import Wiring, wirings
 from workbench.plan import Plan
 
 
-@torch.no_grad()
 def path_effects(
     model: Any,
     clean: Int[Tensor, "b n"],
@@ -58,35 +57,62 @@ def path_effects(
     numbers do not follow from its parts or that has hooks or edits in force; BadInput for what cannot be meant; TooLarge
     where one prompt with one sender needs more than `memory`.
     """
+    (effects,) = effects_of_paths(
+        model, clean, corrupted, answers, [receivers], at, mlps, senders, attention_mask, memory
+    )  # fmt: skip
+    return effects
+
+
+@torch.no_grad()
+def effects_of_paths(
+    model: Any,
+    clean: Int[Tensor, "b n"],
+    corrupted: Int[Tensor, "b n"],
+    answers: Int[Tensor, "b 2"],
+    paths: Sequence[Literal["logits"] | Sequence[tuple[Any, ...]]],
+    at: At = -1,
+    mlps: Literal["live", "frozen"] = "live",
+    senders: Senders = "heads",
+    attention_mask: Bool[Tensor, "b n"] | None = None,
+    memory: int | str | None = None,
+) -> list[Float[Tensor, "b layers heads"]]:
+    """What `path_effects` gives for the receivers of each path; both runs are recorded once for all of them."""
     if mlps not in ("live", "frozen") or senders not in get_args(Senders):
         raise BadInput(f"mlps={mlps}, senders={senders}: give live or frozen, and {', '.join(get_args(Senders))}")
     pair = Pair.of(model, clean, corrupted, answers, attention_mask)
     columns, blocks = column_of(at, pair.text), wirings(pair.model)
-    chosen = None if receivers == "logits" else receivers_of(receivers, pair.model)
-    sizes = _Sizes.of(pair, columns, chosen)
+    chosen = [None if one == "logits" else receivers_of(one, pair.model) for one in paths]
+    sizes = _Sizes.of(pair, columns, _lowest(chosen))
 
-    def some(rows: slice) -> Float[Tensor, "b *senders"]:
+    def some(rows: slice) -> list[Float[Tensor, "b *senders"]]:
         part = pair.part(rows)
         left = max(budget_of(part.model, memory) - sizes.row * len(part.clean), sizes.sender * len(part.clean))
         return _effects(part, columns[rows], chosen, blocks, senders, mlps == "live", sizes.sender, left)
 
     each = sizes.row + sizes.sender
-    return torch.cat(in_parts(pair.model, "path patching", len(pair.clean), each, some, memory))
+    parts = in_parts(pair.model, "path patching", len(pair.clean), each, some, memory)
+    return [torch.cat(path) for path in zip(*parts, strict=True)]
+
+
+def _lowest(chosen: Sequence[Receivers | None]) -> int | None:
+    return min((one.lowest for one in chosen if one), default=None)
 
 
 def _effects(
-    pair: Pair, columns: Int[Tensor, " b"], chosen: Receivers | None, blocks: list[Wiring], senders: Senders, live: bool,
-    each: int, memory: int,
-) -> Float[Tensor, "b *senders"]:  # fmt: skip
+    pair: Pair, columns: Int[Tensor, " b"], chosen: Sequence[Receivers | None], blocks: list[Wiring], senders: Senders,
+    live: bool, each: int, memory: int,
+) -> list[Float[Tensor, "b *senders"]]:  # fmt: skip
     """The effects on some prompts. each, memory: bytes of a sender in one prompt, and of all that are at work."""
     model, readout = pair.model, Readout(pair.model, pair.answers)
-    run = record(model, pair.clean, pair.attention_mask, columns, pair.ends, chosen.lowest if chosen else None)
+    run = record(model, pair.clean, pair.attention_mask, columns, pair.ends, _lowest(chosen))
     other = record(model, pair.corrupted, pair.attention_mask, columns, pair.ends)
     readout.check(run.final, run.logits)
-    chain = Chain(blocks, run, other, senders, live)
+    chain, out = Chain(blocks, run, other, senders, live), []
     with model.seam.on(Plan()):  # once, not for every layer's call
-        target = Suffix(model, blocks, run, chosen, readout) if chosen else Logits(run, readout)
-        return _sweep(model, chain, target, each * len(columns), memory)
+        for receivers in chosen:
+            target = Suffix(model, blocks, run, receivers, readout) if receivers else Logits(run, readout)
+            out.append(_sweep(model, chain, target, each * len(columns), memory))
+    return out
 
 
 def _sweep(
@@ -114,13 +140,13 @@ class _Sizes:
     sender: int
 
     @classmethod
-    def of(cls, pair: Pair, columns: Int[Tensor, " b"], chosen: Receivers | None) -> _Sizes:
+    def of(cls, pair: Pair, columns: Int[Tensor, " b"], lowest: int | None) -> _Sizes:
         model, n, item = pair.model, pair.clean.shape[1], pair.model.dtype.itemsize
         d, heads, layers = int(model.bridge.cfg.d_model), model.n_heads * head_dim(model), model.n_layers
         row = forward_bytes(model, n, len(pair.ends.unique())) + 2 * layers * (2 * d + heads) * item
         width, suffix = 0, 1
-        if chosen is not None:
-            row += cache_bytes(model, n, layers - chosen.lowest) + 2 * stream_bytes(model, n)
+        if lowest is not None:
+            row += cache_bytes(model, n, layers - lowest) + 2 * stream_bytes(model, n)
             suffix = int((pair.ends - columns).max()) + 1
             keys = int(columns.max()) + suffix
             width = suffix * (model.n_heads * (3 * keys + 6 * head_dim(model)) + 8 * d)

@@ -32,7 +32,8 @@ class Layer:
 @dataclass
 class Recording:
     """resid: the stream that enters each block, and the one that leaves the last, at `columns`. z: the heads' outputs
-    there. logits: those of the last valid column. layers, stream, call: only of a run that was recorded whole."""
+    there. logits: those of the last valid column. layers, call, and stream, which enters the lowest of them: only where a
+    decode of a suffix was asked for."""
 
     columns: Int[Tensor, " b"]
     ends: Int[Tensor, " b"]
@@ -43,6 +44,7 @@ class Recording:
     layers: dict[int, Layer] = field(default_factory=dict)
     stream: Float[Tensor, "b n d"] | None = None
     call: dict[int, tuple[bool, dict[str, Any]]] = field(default_factory=dict)
+    lowest: int | None = None
 
 
 @torch.no_grad()
@@ -51,7 +53,7 @@ def record(
     ends: Int[Tensor, " b"], from_layer: int | None = None,
 ) -> Recording:  # fmt: skip
     """Run the prompts once. from_layer: keep what a decode of a suffix above this layer needs, too."""
-    out = Recording(columns, ends)
+    out = Recording(columns, ends, lowest=from_layer)
     wanted = ends.unique()
     extra = {} if attention_mask is None else {"attention_mask": attention_mask.to(tokens.device).long()}
     with model.seam.on(Plan(attention=_recorder(out, from_layer))), _streams(model, out, from_layer):

@@ -40,9 +40,9 @@ class Logits:
 
 
 class Suffix:
-    """Receivers hold what they got; everything that can differ is computed anew, from the lowest of them on.
+    """Receivers hold what they got; everything that can differ is computed anew, from the layer on where recording began.
 
-    Below them nothing differs; before the patched column nothing differs either, so that the clean keys and values serve.
+    Below it nothing differs; before the patched column nothing differs either, so that the clean keys and values serve.
     """
 
     def __init__(
@@ -55,7 +55,6 @@ class Suffix:
         self.held: dict[tuple[int, str], Float[Tensor, "s b *rest"]] = {}
         assert clean.stream is not None
         self.stream: Float[Tensor, "b m d"] = take(clean.stream, self.columns.index)
-        clean.stream = None
         self.base = self._baseline()
 
     def read(self, place: Place, change: Float[Tensor, "s b d"]) -> None:
@@ -97,7 +96,7 @@ class Suffix:
     def _logit_diff(self, senders: int) -> Float[Tensor, "s b"]:
         x = self.stream.expand(senders, *self.stream.shape).flatten(0, 1)
         end = (self.clean.ends - self.clean.columns).repeat(senders)[:, None]
-        for wiring in self.wirings[self.receivers.lowest :]:
+        for wiring in self.wirings[self.clean.lowest :]:
             layer = wiring.layer
             out = self._attention(layer, x, self.columns.index, self._patched(layer, senders))
             out = wiring.from_heads(out)

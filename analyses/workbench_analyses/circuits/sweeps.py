@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Float
 
 from workbench.circuits import Place
 from workbench.models import Model
-from workbench.patching import path_effects
+from workbench.patching import effects_of_paths
 from workbench.runs import Remember
 from workbench.tasks.circuit_prompts import CircuitPrompt, CircuitPrompts, circuit_rows
 from workbench.tasks.spelling import END
@@ -36,54 +37,59 @@ class Sweeper:
     held: dict[str, np.ndarray] = field(default_factory=dict)
 
     def heads(
-        self, receivers: Sequence[Place], channel: str, label: str, n: int | None = None
-    ) -> Float[np.ndarray, "n layers heads"]:
-        """Change of the logit difference by each head, through these receivers; of the first n prompts, or all.
+        self, receivers: Sequence[Place], channels: Sequence[str], label: str, n: int | None = None
+    ) -> list[Float[np.ndarray, "n layers heads"]]:
+        """Changes of the logit difference by each head, through each channel of these receivers; of n prompts, or all.
 
         Prompts without the label have no such path: 0. Nor have those that differ behind it only (see `reaches`).
         """
-        return self._effects("heads", receivers, channel, label, n)
+        return self._effects("heads", receivers, channels, label, n)
 
     def whole(
-        self, receivers: Sequence[Place], channel: str, label: str, n: int | None = None
-    ) -> Float[np.ndarray, " n"]:
+        self, receivers: Sequence[Place], channels: Sequence[str], label: str, n: int | None = None
+    ) -> list[Float[np.ndarray, " n"]]:
         """The same where the receivers get all of the corrupted run."""
-        return self._effects("all", receivers, channel, label, n)
+        return self._effects("all", receivers, channels, label, n)
 
-    def _effects(self, senders: Any, receivers: Sequence[Place], channel: str, label: str, n: int | None) -> Any:
+    def _effects(
+        self, senders: Any, receivers: Sequence[Place], channels: Sequence[str], label: str, n: int | None
+    ) -> list[Any]:
         count = len(self.prompts) if n is None else min(n, len(self.prompts))
-        asked = "logits" if channel == LOGITS else self._receivers(receivers, channel)
-        parts = []
+        asked = [self._receivers(receivers, channel) for channel in channels]
+        parts: list[list[np.ndarray]] = [[] for _ in channels]
         for start in range(0, count, self.config.batch):
             which = range(start, min(start + self.config.batch, count))
-            named = json.dumps([senders, asked, label, which.start, which.stop])
-            unit = f"{senders}-{channel}-{label}-{hashlib.sha256(named.encode()).hexdigest()[:12]}"
-            if unit not in self.held:
-                self.held[unit] = np.asarray(
-                    self.remember(unit, lambda w=which: ({"effects": self._chunk(senders, asked, label, w)}, {}))[0][
-                        "effects"
-                    ]
-                )
-            parts.append(self.held[unit])
-        return np.concatenate(parts)
+            together = cache(partial(self._chunk, senders, asked, label, which))
+            for i, channel in enumerate(channels):
+                named = json.dumps([senders, asked[i], label, which.start, which.stop])
+                unit = f"{senders}-{channel}-{label}-{hashlib.sha256(named.encode()).hexdigest()[:12]}"
+                if unit not in self.held:
+                    arrays, _ = self.remember(unit, lambda i=i, each=together: ({"effects": each()[i]}, {}))
+                    self.held[unit] = np.asarray(arrays["effects"])
+                parts[i].append(self.held[unit])
+        return [np.concatenate(one) for one in parts]
 
-    def _receivers(self, heads: Sequence[Place], channel: str) -> list[tuple[str, int, int]]:
+    def _receivers(self, heads: Sequence[Place], channel: str) -> Any:
         """k and v belong to key-value heads, which serve several query heads."""
+        if channel == LOGITS:
+            return "logits"
         group = self.model.n_heads // self.model.n_kv_heads if channel in ("k", "v") else 1
         return sorted({(channel, layer, head // group) for layer, head in heads})
 
-    def _chunk(self, senders: Any, asked: Any, label: str, which: range) -> Float[np.ndarray, "b *senders"]:
+    def _chunk(
+        self, senders: Any, asked: Sequence[Any], label: str, which: range
+    ) -> Float[np.ndarray, "paths b *senders"]:
         shape = (self.model.n_layers, self.model.n_heads) if senders == "heads" else ()
-        out = np.zeros((len(which), *shape))
+        out = np.zeros((len(asked), len(which), *shape))
         there = [i for i in which if reaches(self.prompts.prompts[i], label)]
         if there:
             rows = circuit_rows([self.prompts.prompts[i] for i in there]).to(self.model.device)
             mlps: Any = self.config.mlps  # one of MLPS, as the config has checked
-            effects = path_effects(
+            effects = effects_of_paths(
                 self.model, rows.clean, rows.corrupted, rows.answers, asked, rows.at(label), mlps, senders, rows.mask,
                 self.config.memory,
             )  # fmt: skip
-            out[[i - which.start for i in there]] = effects.to(torch.float64).cpu().numpy()
+            out[:, [i - which.start for i in there]] = torch.stack(effects).to(torch.float64).cpu().numpy()
         return out
 
 

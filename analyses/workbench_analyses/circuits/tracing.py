@@ -96,16 +96,16 @@ def _choices(sweeper: Sweeper, gaps: np.ndarray, depth: int, receivers: tuple[Pl
 
     Where all of the corrupted run together changes next to nothing, heads are not asked one by one.
     """
-    n, tau, found = sweeper.config.explore, sweeper.config.tau, []
-    for channel in CHANNELS:
-        for label in labels_of(sweeper.prompts):
-            everything, size = sweeper.whole(receivers, channel, label, n), float("nan")
-            gap = abs(gaps[: len(everything)].sum())
-            whole = float(np.abs(everything).sum() / gap)
-            if not sweeper.config.screen or whole >= SCREEN * tau:
-                effects = sweeper.heads(receivers, channel, label, n)
-                size = float(np.abs(effects.sum(0)).sum() / gap)
-            found.append((channel, label, whole, size))
+    n, tau, labels = sweeper.config.explore, sweeper.config.tau, labels_of(sweeper.prompts)
+    gap, wholes, sizes = abs(gaps[:n].sum()), {}, {}
+    for label in labels:
+        for channel, everything in zip(CHANNELS, sweeper.whole(receivers, CHANNELS, label, n), strict=True):
+            wholes[channel, label] = float(np.abs(everything).sum() / gap)
+        loud = [c for c in CHANNELS if not sweeper.config.screen or wholes[c, label] >= SCREEN * tau]
+        for channel, effects in zip(loud, sweeper.heads(receivers, loud, label, n), strict=True):
+            sizes[channel, label] = float(np.abs(effects.sum(0)).sum() / gap)
+    every = [(channel, label) for channel in CHANNELS for label in labels]
+    found = [(*one, wholes[one], sizes.get(one, float("nan"))) for one in every]
     least = max(tau, sweeper.config.follow * max((x[3] for x in found if x[3] == x[3]), default=0.0))
     found.sort(key=lambda x: (-np.nan_to_num(x[3], nan=-1.0), -x[2]))
     return [Choice(depth, receivers, *x, followed=x[3] >= least) for x in found]
@@ -114,8 +114,8 @@ def _choices(sweeper: Sweeper, gaps: np.ndarray, depth: int, receivers: tuple[Pl
 def _stage(
     sweeper: Sweeper, gaps: np.ndarray, depth: int, receivers: tuple[Place, ...], channel: str, label: str
 ) -> Traced:
-    effects = sweeper.heads(receivers, channel, label)
-    whole = sweeper.whole(receivers, channel, label)
+    (effects,) = sweeper.heads(receivers, (channel,), label)
+    (whole,) = sweeper.whole(receivers, (channel,), label)
     stage = Stage(depth, channel, label, receivers, float(whole.sum() / gaps.sum()))
     return Traced(stage, effects, entering(effects, gaps, sweeper.config.seed))
 
@@ -127,7 +127,7 @@ def trace_edges(
     asked = [(one.stage, receiver) for one in stages for receiver in one.stage.receivers or (None,)]
     out = []
     for i, (stage, receiver) in enumerate(asked):
-        effects = sweeper.heads([receiver] if receiver else (), stage.channel, stage.label)
+        (effects,) = sweeper.heads([receiver] if receiver else (), (stage.channel,), stage.label)
         found = entering(effects, gaps, sweeper.config.seed)
         for layer, head in np.argwhere(found.at(sweeper.config.tau)):
             at, edge = (layer, head), Edge((int(layer), int(head)), receiver, stage.channel, stage.label)
