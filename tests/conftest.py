@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # before anything imports torch, which reads it then
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
 import pytest
-from browser_pages import browser, show  # noqa: F401
-from narrow_memory import narrow  # noqa: F401
+from browser_pages import browser, show
+from narrow_memory import narrow
 
 LONG = ("notebooks", "kernels/test_triton.py", "analyses", "kernels")
 """Begun in this order, before all others: xdist would begin with files of many tests, and end with one long one."""
 
-if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+__all__ = ["browser", "narrow", "show"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -72,6 +72,9 @@ def works(model: Any, rows: int) -> dict[str, Any]:
         options: dict[str, Any] = {"needles": 0, "repeats": 0, "ioi": 0, "scenes": 0, "memory": memory}
         wb.analyses.atlas.atlas(model, samples=max(2, rows // 5), sequences=2, **options)
 
+    def calibrated(memory: str | None) -> None:
+        wb.analyses.calibrate_heads.calibrate(model, samples=max(40, rows), memory=memory)
+
     few = [probes.received(), probes.entropy(), probes.top_keys(4, rows=(-1,))]
     return {
         "observe": lambda m: observe(model, x[0], few, memory=m),
@@ -84,6 +87,7 @@ def works(model: Any, rows: int) -> dict[str, Any]:
         "visual": seen,
         "sinks": parked,
         "atlas": mapped,
+        "calibrate": calibrated,
     }
 
 
