@@ -316,7 +316,6 @@ def test_blocks_make_a_page(whole):
     assert "which nobody chose" in page and "Random heads" in page and "Layers 0–3" in page and "not asked" in page
 
 
-@pytest.mark.slow
 @torch.no_grad()
 def test_a_planted_method_on_the_model(model, sets, monkeypatch):
     """Pictures whose invented objects a method drops are called better; one that ends captions sooner is not."""

@@ -9,7 +9,6 @@ import chz
 import numpy as np
 import pytest
 import torch
-from slow_cases import slow_but
 from workbench_analyses.circuits.entering import entering
 from workbench_analyses.circuits.evidence import Evidence
 from workbench_analyses.circuits.published import PUBLISHED, against_key
@@ -40,7 +39,7 @@ def ioi(model):
     return trace(model, task="ioi", corruption="s2-io", **SMALL)
 
 
-@pytest.mark.parametrize(("task", "corruption"), slow_but(CASES, lambda c: c[1] in ("s2-io", "mindiff")))
+@pytest.mark.parametrize(("task", "corruption"), CASES)
 def test_the_bundled_circuit_is_found_with_its_edges_and_by_ablation(model, request, task, corruption):
     roles = BUNDLED["planted-ioi"].roles
     same = (task, corruption) == ("ioi", "s2-io")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from planted_draws import generated
-from slow_cases import slow_but
 from workbench_analyses.trace_circuit import trace
 
 from workbench.reference_models.planted.ioi_circuit import build_circuit
@@ -20,15 +19,9 @@ VARIANTS = [
 ]
 
 
-ACROSS = [(c, k) for c in ("s2-io", "abc") for k in VARIANTS]
-
-
-@pytest.mark.parametrize(
-    ("corruption", "knobs"),
-    slow_but(ACROSS, lambda c: c in (ACROSS[0], ACROSS[3])),
-    ids=lambda x: getattr(x, "early", x),
-)
-def test_other_shapes_and_deeper_circuits(corruption, knobs):
+@pytest.mark.parametrize("knobs", VARIANTS, ids=lambda k: f"{k.architecture}-{k.early}")
+@pytest.mark.parametrize("corruption", ["s2-io", "abc"])
+def test_other_shapes_and_deeper_circuits(knobs, corruption):
     circuit = build_circuit(knobs)
     found = trace(circuit.bridge(), task="ioi", corruption=corruption, **{**SMALL, "samples": 16})
     assert set(found.circuit.carrying) == shown(circuit.roles, "ioi", corruption)

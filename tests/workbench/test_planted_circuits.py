@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from slow_cases import slow_but
 
 import workbench as wb
 from workbench.circuits import Edge
@@ -150,9 +149,7 @@ def test_the_previous_token_head_is_seen_by_resampling_only(bundled):
         assert (change > 0.3) == seen and (seen or change < TAU)
 
 
-@pytest.mark.parametrize(
-    "knobs", slow_but(VARIANTS, lambda k: k == VARIANTS[1]), ids=lambda k: f"{k.architecture}-{k.early}"
-)
+@pytest.mark.parametrize("knobs", VARIANTS, ids=lambda k: f"{k.architecture}-{k.early}")
 def test_variants_do_both_tasks_by_the_heads_of_their_keys(knobs):
     circuit = build_circuit(knobs)
     model = wb.load(circuit.bridge())

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from plain_retrieval import KINDS, WINDOWED, Case, N, check, eager, random_case
-from slow_cases import slow_but
 
 import workbench as wb
 from workbench.interventions import mask
@@ -60,11 +59,7 @@ def test_decoding_in_one_padded_batch_equals_hugging_face(case, watch):
     assert all(width == 1 for _, width, _ in steps[1:])
 
 
-@pytest.mark.parametrize(
-    ("case", "share"),
-    slow_but(itertools.product(KINDS, (0.01, 2.5)), lambda c: c in (("llama", 0.01), ("gemma2", 2.5))),
-    indirect=["case"],
-)
+@pytest.mark.parametrize("share", [0.01, 2.5])
 def test_a_budget_splits_the_batch_and_changes_nothing(case, monkeypatch, share: float):
     cache = case.model.forward(torch.tensor([case.block.haystack]), use_cache=True).cache
     token, groups = caches.bytes_per_token(cache), []
@@ -81,7 +76,6 @@ def test_a_budget_splits_the_batch_and_changes_nothing(case, monkeypatch, share:
     assert len(groups) >= 2 and max(map(len, groups)) == 1 if share < 1 else max(map(len, groups)) >= 2
 
 
-@pytest.mark.parametrize("case", slow_but(KINDS, lambda kind: kind in ("llama", "mistral")), indirect=True)
 def test_rows_that_may_not_be_padded_go_by_length(case, watch, monkeypatch):
     monkeypatch.setattr(decoding, "can_pad", lambda model: False)
     seen = watch(case.model)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import published
 import pytest
-from slow_cases import slow_but
 
 from workbench.bootstrap import jaccard
 from workbench.errors import BadInput
@@ -116,7 +115,7 @@ def claims(name: str, until: float, replays: int, sharp: bool = False) -> tuple[
     return np.array(reached), np.array(used)
 
 
-@pytest.mark.parametrize("name", slow_but(published.FILES, lambda name: name == published.FILES[0]))
+@pytest.mark.parametrize("name", published.FILES)
 def test_claims_hold_in_a_few_replays(name):
     """At .80 every replay stops early; at .95 none does on these files, and all do where heads are clear-cut."""
     reached, used = claims(name, 0.8, 30)
