@@ -76,7 +76,10 @@ def effects_of_paths(
     attention_mask: Bool[Tensor, "b n"] | None = None,
     memory: int | str | None = None,
 ) -> list[Float[Tensor, "b layers heads"]]:
-    """What `path_effects` gives for the receivers of each path; both runs are recorded once for all of them."""
+    """What `path_effects` gives for the receivers of each path; both runs are recorded once for all of them.
+
+    paths: each as `receivers` there; all at the same column `at`. Everything else, and what is raised, as there.
+    """
     if mlps not in ("live", "frozen") or senders not in get_args(Senders):
         raise BadInput(f"mlps={mlps}, senders={senders}: give live or frozen, and {', '.join(get_args(Senders))}")
     pair = Pair.of(model, clean, corrupted, answers, attention_mask)

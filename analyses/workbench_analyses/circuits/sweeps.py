@@ -39,7 +39,7 @@ class Sweeper:
     def heads(
         self, receivers: Sequence[Place], channels: Sequence[str], label: str, n: int | None = None
     ) -> list[Float[np.ndarray, "n layers heads"]]:
-        """Changes of the logit difference by each head, through each channel of these receivers; of n prompts, or all.
+        """Change of the logit difference by each head, by each channel of these receivers; of the first n prompts, or all.
 
         Prompts without the label have no such path: 0. Nor have those that differ behind it only (see `reaches`).
         """
