@@ -110,12 +110,13 @@ def _effects(
     run = record(model, pair.clean, pair.attention_mask, columns, pair.ends, _lowest(chosen))
     other = record(model, pair.corrupted, pair.attention_mask, columns, pair.ends)
     readout.check(run.final, run.logits)
-    chain, out = Chain(blocks, run, other, senders, live), []
-    with model.seam.on(Plan()):  # once, not for every layer's call
-        for receivers in chosen:
-            target = Suffix(model, blocks, run, receivers, readout) if receivers else Logits(run, readout)
-            out.append(_sweep(model, chain, target, each * len(columns), memory))
-    return out
+    chain = Chain(blocks, run, other, senders, live)
+
+    def target(receivers: Receivers | None) -> Logits | Suffix:
+        return Suffix(model, blocks, run, receivers, readout) if receivers else Logits(run, readout)
+
+    with model.seam.on(Plan()):  # once, not for every layer's call; a target is gone before the next is made
+        return [_sweep(model, chain, target(one), each * len(columns), memory) for one in chosen]
 
 
 def _sweep(
